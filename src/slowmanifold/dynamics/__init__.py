@@ -1,0 +1,1 @@
+"""Questions asked of any dynamical system; no file here knows a paper."""

@@ -1,0 +1,175 @@
+"""One style for every figure of the book: light and dark from one call, with caption, alternative text and data.
+
+A figure is drawn from data that is already computed, by a function of the axes alone::
+
+    figure("fenichel-portraits", draw, shape=(2, 3), caption="…", alt="…", data={"x": x, "speed": speed})
+
+It is drawn twice, in a light and in a dark style. The notebook shows the light one; the dark one and the data travel
+in the output's metadata, from which the press makes the figure of the page and its download.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers; lifted for the dark page.
+CYCLE = {
+    "light": ["#0060a8", "#c44e00", "#007a5c", "#a34a85", "#8a6d00", "#2a7fb8", "#4d4d4d"],
+    "dark": ["#6cb8f0", "#ff9a4d", "#4fd1a5", "#e59ac8", "#f0d060", "#9bd3f5", "#c8c8c8"],
+}
+INK = {"light": ("#1d2127", "#ffffff"), "dark": ("#e3e6ea", "#14181e")}
+
+# What a colour means throughout the book; entries of the cycle, so that they follow the theme.
+COLOUR = {
+    "trajectory": "C0",
+    "saddle": "C1",
+    "stable": "C2",
+    "manifold": "C3",
+    "unstable": "C4",
+    "nullcline": "C5",
+    "reference": "C6",
+}
+
+
+def style(theme: str) -> dict[str, Any]:
+    """The matplotlib settings of a theme, ``light`` or ``dark``."""
+    ink, paper = INK[theme]
+    return {
+        "axes.prop_cycle": f"cycler('color', {CYCLE[theme]})",
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "figure.facecolor": paper,
+        "axes.facecolor": paper,
+        "savefig.facecolor": paper,
+        "font.size": 10.5,
+        "axes.labelsize": 10.5,
+        "xtick.labelsize": 9.5,
+        "ytick.labelsize": 9.5,
+        "legend.fontsize": 9.5,
+        "legend.frameon": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "lines.linewidth": 1.6,
+        "image.cmap": "viridis",
+        "mathtext.fontset": "cm",
+    }
+
+
+def render(draw: Callable[[Any], None], theme: str, shape: tuple[int, int], size: tuple[float, float]) -> bytes:
+    """Draw on fresh axes in the style of ``theme`` and return the PNG."""
+    with rc_context(style(theme)):
+        page = Figure(figsize=size, layout="constrained")
+        draw(page.subplots(*shape))
+        png = io.BytesIO()
+        page.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return png.getvalue()
+
+
+def table_or_archive(data: Mapping[str, Any]) -> tuple[str, bytes]:
+    """``("csv", …)`` where every array is a column of the same length, else ``("npz", …)``."""
+    arrays = {name: np.asarray(array) for name, array in data.items()}
+    file = io.BytesIO()
+    if all(array.ndim == 1 for array in arrays.values()) and len({array.size for array in arrays.values()}) == 1:
+        columns = np.column_stack([array.astype(str) for array in arrays.values()])
+        np.savetxt(file, columns, fmt="%s", delimiter=",", header=",".join(arrays), comments="")
+        return "csv", file.getvalue()
+    np.savez_compressed(file, **arrays)
+    return "npz", file.getvalue()
+
+
+def figure(
+    name: str,
+    draw: Callable[[Any], None],
+    *,
+    caption: str,
+    alt: str,
+    data: Mapping[str, Any],
+    shape: tuple[int, int] = (1, 1),
+    size: tuple[float, float] = (6.4, 4.0),
+    seed: int | None = None,
+) -> None:
+    """Show a figure of the book.
+
+    ``draw`` gets the axes (one, or an array of ``shape``) and is called once a theme; ``caption`` is MyST text;
+    ``alt`` says in a sentence what one sees; ``data`` are the arrays shown, offered for download; ``seed`` is the
+    seed behind them, if any; ``size`` is in inches. The page can refer to it as ``{numref}`fig-NAME```.
+
+    Raises ``ValueError`` for a name that is no file name, and for a missing caption, alternative text or data.
+    """
+    from IPython.display import display
+
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"name is {name!r}; allowed are lower-case words and digits joined by hyphens")
+    if not caption.strip():
+        raise ValueError(f"figure {name}: caption is empty")
+    if len(alt.split()) < 5:
+        raise ValueError(f"figure {name}: alt is {alt!r}; it must say in a sentence what one sees")
+    if not data:
+        raise ValueError(f"figure {name}: data is empty; give the arrays that the figure shows")
+    suffix, content = table_or_archive(data)
+    light, dark = (base64.b64encode(render(draw, theme, shape, size)).decode() for theme in ("light", "dark"))
+    extras = {
+        "name": name,
+        "caption": caption,
+        "alt": alt,
+        "seed": seed,
+        "width": size[0],
+        "dark": dark,
+        "data": base64.b64encode(content).decode(),
+        "suffix": suffix,
+    }
+    display({"text/plain": f"figure {name}", "image/png": light}, raw=True, metadata={"figure": extras})
+
+
+def speed_map(ax: Axes, x: Any, y: Any, velocity: Any, *, vmin: float, vmax: float) -> Any:
+    """Shade the plane by the logarithm of the speed and draw the stream lines of ``velocity`` (ny, nx, 2) on it.
+
+    ``x`` and ``y`` are the axes of the grid; ``vmin`` and ``vmax`` are decades of speed. Returns the shaded mesh, for
+    a colour bar.
+    """
+    velocity = np.asarray(velocity)
+    speed = np.log10(np.maximum(np.hypot(velocity[..., 0], velocity[..., 1]), 10.0 ** (vmin - 1)))
+    mesh = ax.pcolormesh(x, y, speed, vmin=vmin, vmax=vmax, shading="gouraud", rasterized=True)
+    ax.streamplot(
+        np.asarray(x),
+        np.asarray(y),
+        velocity[..., 0],
+        velocity[..., 1],
+        color=(1, 1, 1, 0.55),
+        linewidth=0.6,
+        arrowsize=0.7,
+        density=0.8,
+    )
+    return mesh
+
+
+def mark_fixed_points(ax: Axes, points: Any, kinds: Any) -> None:
+    """Mark fixed points (n, 2): stable ones filled, saddles half filled, unstable ones open."""
+    fill = {"stable": "full", "saddle": "left", "unstable": "none"}
+    for (x, y), kind in zip(np.asarray(points), kinds, strict=True):
+        ax.plot(
+            x,
+            y,
+            "o",
+            markersize=8,
+            color=COLOUR[kind],
+            fillstyle=fill[kind],
+            markerfacecoloralt="white",
+            markeredgecolor="white",
+            markeredgewidth=1.2,
+            zorder=5,
+            clip_on=False,
+        )

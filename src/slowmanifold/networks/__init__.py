@@ -1,0 +1,1 @@
+"""The papers' networks, one family a file: equations and parameters, nothing else."""

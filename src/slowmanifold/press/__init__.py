@@ -1,0 +1,1 @@
+"""From text chapters to a book: text, executed notebook, page. Knows nothing of the science."""

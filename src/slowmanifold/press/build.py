@@ -1,0 +1,219 @@
+"""From sources to a finished book: run what is stale, stage the pages, make the site, and show it all at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from filelock import FileLock, Timeout
+from nbformat import NotebookNode
+
+from slowmanifold.press import ledger, pages
+from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest
+from slowmanifold.press.execute import RECORD, THREADS, Failure, Reporter, Run, run, run_all, write
+from slowmanifold.press.site import build as build_site
+
+
+@dataclass(frozen=True)
+class State:
+    """A chapter in a profile: its parameters, the key it has now, and its last good run, if there is one."""
+
+    chapter: Chapter
+    parameters: dict[str, Any]
+    key: dict[str, str]
+    executed: NotebookNode | None
+
+    @property
+    def stale(self) -> list[str]:
+        """The parts of the key that changed since the last good run; ``never executed`` without one."""
+        if self.executed is None:
+            return ["never executed"]
+        return changes(self.executed.metadata[RECORD]["key"], self.key)
+
+
+def states(project: Project, profile: str) -> dict[str, State]:
+    """The state of every chapter."""
+    found = {}
+    for name, chapter in project.chapters.items():
+        parameters = project.parameters(chapter, profile)
+        path = project.executed(profile, name)
+        executed = nbformat.read(path, as_version=4) if path.is_file() else None
+        found[name] = State(chapter, parameters, project.key(chapter, parameters), executed)
+    return found
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[None]:
+    """Hold the lock of the book; ``Failed`` if another build holds it. The lock ends with its process."""
+    project.made.mkdir(exist_ok=True)
+    lock = FileLock(project.made / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Failed("another build is at work in this book; wait for it or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did."""
+
+    executed: list[str]
+    failures: dict[str, Failure]
+    site: Path
+    remade: bool
+
+
+def build(
+    project: Project, names: Iterable[str], profile: str, *, jobs: int, timeout: int, reporter: Reporter
+) -> Built:
+    """Run the chapters ``names`` (all, if empty) that are stale, then make the site if anything in it changed."""
+    project.check_profile(profile)
+    chosen = [project.chapter(name).name for name in names] or list(project.chapters)
+    with alone(project):
+        before = states(project, profile)
+        stale = {name: before[name].parameters for name in chosen if before[name].stale}
+        failures = run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter) if stale else {}
+        after = states(project, profile) if stale else before
+        remade = publish(project, profile, after, failures)
+    return Built(list(stale), failures, project.made / "html", remade)
+
+
+def fresh_runs(
+    project: Project, names: Iterable[str], profile: str, *, jobs: int, timeout: int, reporter: Reporter
+) -> dict[str, NotebookNode]:
+    """Up-to-date runs of the chapters ``names`` (all, if empty); ``Failed`` names one that fails."""
+    chosen = [project.chapter(name).name for name in names] or list(project.chapters)
+    with alone(project):
+        before = states(project, profile)
+        stale = {name: before[name].parameters for name in chosen if before[name].stale}
+        failures = run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
+        for name, failure in failures.items():
+            raise Failed(f"chapter {name} failed in {failure}")
+        after = states(project, profile)
+    return {name: after[name].executed for name in chosen}
+
+
+def run_aside(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    profile: str,
+    output: Path | None,
+    *,
+    timeout: int,
+    reporter: Reporter,
+) -> tuple[Run | Failure, Path]:
+    """Run one chapter with other parameters into a folder of its own: notebook and page; the book stays as it is.
+
+    The folder appears when all of it is there; ``Refused`` if a given ``output`` exists already.
+    """
+    folder = output or project.made / "runs" / f"{chapter.name}-{digest(json.dumps(dict(parameters), sort_keys=True))}"
+    if output is not None and output.exists():
+        raise Refused(f"{output} exists already; name a new folder with -o")
+    os.environ.update(THREADS, SLOWMANIFOLD_CLAIMS="report")
+    outcome = run(project, chapter, parameters, profile, timeout=timeout, reporter=reporter)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder.parent) as scratch:
+        draft = Path(scratch, "run")
+        write(outcome.notebook, draft / f"{chapter.name}.ipynb")
+        if isinstance(outcome, Run):
+            stage_aside(project, chapter, outcome, Path(scratch, "staged"))
+            build_site(Path(scratch, "staged"), draft / "html", strict=False)
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    return outcome, folder
+
+
+def stage_aside(project: Project, chapter: Chapter, outcome: Run, staged: Path) -> None:
+    """Write the sources of a site with one page, that of a single run."""
+    shutil.copytree(project.book / "_static", staged / "book" / "_static")
+    shutil.copy(project.book / "references.bib", staged / "book")
+    shutil.copy(project.root / "_config.yml", staged)
+    (staged / "_toc.yml").write_text(f"format: jb-book\nroot: book/{chapter.name}\n")
+    pages.stage(chapter, outcome.notebook, staged / "book")
+
+
+def notice(state: State, failure: Failure | None) -> str:
+    """What a page that is not up to date says at its head; empty for one that is."""
+    if failure is not None:
+        reason = failure.reason.splitlines()[-1] if failure.reason else "unknown"
+        kept = "Below is the last good run." if state.executed is not None else "It has never run to its end."
+        return f"This chapter failed in cell {failure.cell}: `{reason}` {kept}"
+    if state.executed is None:
+        return "This chapter has not been executed."
+    if state.stale:
+        return f"This page shows an earlier run. Changed since: {', '.join(state.stale)}."
+    return ""
+
+
+def publish(project: Project, profile: str, chapters: Mapping[str, State], failures: Mapping[str, Failure]) -> bool:
+    """Make the site in a folder of its own and point ``_build/html`` at it in one step; False if it was up to date."""
+    notices = {name: notice(state, failures.get(name)) for name, state in chapters.items()}
+    key = site_key(project, profile, chapters, notices)
+    site, shown = project.made / "sites" / key, project.made / "html"
+    if site.is_dir() and shown.is_symlink() and shown.readlink() == Path("sites", key):
+        return False
+    site.parent.mkdir(exist_ok=True)
+    for leftover in site.parent.glob(".draft-*"):
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=site.parent) as folder:
+        staged, draft = Path(folder, "staged"), Path(folder, "html")
+        stage(project, chapters, notices, staged)
+        build_site(staged, draft, strict=not any(notices.values()))
+        if site.exists():
+            shutil.rmtree(site)
+        draft.rename(site)
+    show(site, shown)
+    return True
+
+
+def show(site: Path, shown: Path) -> None:
+    """Point the link ``shown`` at ``site`` in one step, and drop the sites of earlier builds."""
+    link = shown.with_name(f".{shown.name}.{os.getpid()}")
+    link.symlink_to(site.relative_to(shown.parent))
+    os.replace(link, shown)
+    for other in site.parent.iterdir():
+        if other != site:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def site_key(project: Project, profile: str, chapters: Mapping[str, State], notices: Mapping[str, str]) -> str:
+    """What the site depends on: pages, runs, settings, the press and the lock file."""
+    inputs = [path for path in sorted(project.book.rglob("*")) if path.is_file()]
+    inputs += sorted((project.root / "src" / "slowmanifold" / "press").glob("*.py"))
+    inputs += [project.root / name for name in ("_config.yml", "_toc.yml", "requirements.txt")]
+    parts = {str(path.relative_to(project.root)): digest(path.read_bytes()) for path in inputs}
+    runs = {
+        name: [digest(json.dumps(state.executed.metadata[RECORD], sort_keys=True)), notices[name]]
+        for name, state in chapters.items()
+        if state.executed is not None
+    }
+    return digest(json.dumps([profile, parts, runs, dict(notices)], sort_keys=True))
+
+
+def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str, str], staged: Path) -> None:
+    """Write the complete sources of the site: settings, prose pages, executed chapters, ledger and execution page."""
+    runs = {name: state.executed for name, state in chapters.items() if state.executed is not None}
+    text = [path.name for path in project.book.glob("*.md") if path.stem in chapters]
+    shutil.copytree(project.book, staged / "book", ignore=lambda folder, names: [*text, ".ipynb_checkpoints"])
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(project.root / name, staged)
+    for name, state in chapters.items():
+        pages.stage(state.chapter, state.executed, staged / "book", notices[name])
+    measured = ledger.collect(runs)
+    (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book / "claims.yml", measured))
+    records = {name: run.metadata[RECORD] for name, run in runs.items()}
+    (staged / "book" / "execution.md").write_text(pages.execution_page(records))

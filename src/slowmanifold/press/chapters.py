@@ -1,0 +1,261 @@
+"""Text chapters: what ``_toc.yml`` lists, the parameters of a chapter, and the key that says when to run it again."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import grimp
+import jupytext
+import yaml
+from nbformat import NotebookNode
+
+from slowmanifold import claims
+
+PACKAGE = "slowmanifold"
+FORMAT = "md:myst"
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the message names what is wrong and lists what exists."""
+
+
+class Failed(Exception):
+    """What was asked for was tried and failed; the message says where and why."""
+
+
+def digest(content: bytes | str) -> str:
+    """Twelve hexadecimal digits that change when ``content`` does."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One MyST text notebook of the book."""
+
+    name: str
+    source: Path
+
+    @cached_property
+    def text(self) -> str:
+        """The chapter as it stands on disk."""
+        return self.source.read_text()
+
+    def notebook(self) -> NotebookNode:
+        """The chapter as a fresh notebook without outputs."""
+        return jupytext.reads(self.text, fmt=FORMAT)
+
+    @cached_property
+    def code(self) -> list[str]:
+        """The sources of the code cells, in order."""
+        return [cell.source for cell in self.notebook().cells if cell.cell_type == "code"]
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree of all code cells together; ``Refused`` names the chapter where it does not parse."""
+        try:
+            return ast.parse("\n".join(self.code))
+        except SyntaxError as error:
+            raise Refused(f"chapter {self.name}: a code cell is not Python: {error.msg}: {error.text}") from None
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """Names and defaults of the cell tagged ``parameters``: literals, assigned one a line."""
+        tagged = [cell for cell in self.notebook().cells if "parameters" in cell.metadata.get("tags", [])]
+        if len(tagged) != 1:
+            raise Refused(f"chapter {self.name}: has {len(tagged)} cells tagged parameters; it needs one")
+        return {name: ast.literal_eval(node) for name, node in assignments(tagged[0].source)}
+
+    def imports(self) -> Iterator[str]:
+        """Dotted names that the code cells import; of ``from a import b`` both ``a`` and ``a.b``."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+    def literals(self) -> set[str]:
+        """The string literals of the code cells, among them the ids of claims and the names of data files."""
+        return {
+            node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+
+
+def assignments(source: str) -> list[tuple[str, ast.expr]]:
+    """Name and value node of each assignment ``name = literal`` in a parameters cell."""
+    return [
+        (node.targets[0].id, node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    ]
+
+
+def with_values(source: str, values: Mapping[str, Any]) -> str:
+    """The parameters cell ``source`` with other values in it; its comments stay."""
+    lines = source.splitlines()
+    for name, node in reversed(assignments(source)):
+        if name in values and node.lineno == node.end_lineno:
+            line = lines[node.lineno - 1].encode()
+            new = line[: node.col_offset] + repr(values[name]).encode() + line[node.end_col_offset :]
+            lines[node.lineno - 1] = new.decode()
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folder with ``_toc.yml``: the book, its package and what was made of them."""
+
+    root: Path
+
+    @classmethod
+    def around(cls, folder: Path) -> Project:
+        """The project that ``folder`` lies in."""
+        for candidate in (folder, *folder.parents):
+            if (candidate / "_toc.yml").is_file() and (candidate / "book").is_dir():
+                return cls(candidate)
+        raise Refused(f"no book here: neither {folder} nor a folder above it has a _toc.yml and a book/")
+
+    @property
+    def book(self) -> Path:
+        """The folder of what is read."""
+        return self.root / "book"
+
+    @property
+    def made(self) -> Path:
+        """The folder of what is made; all of it can be made again."""
+        return self.root / "_build"
+
+    def executed(self, profile: str, name: str) -> Path:
+        """The last good run of a chapter."""
+        return self.made / "executed" / profile / f"{name}.ipynb"
+
+    def failed(self, profile: str, name: str) -> Path:
+        """The last failed run of a chapter, kept aside for a look."""
+        return self.made / "failed" / profile / f"{name}.ipynb"
+
+    def reference(self, name: str) -> Path:
+        """The run that the gate compares with."""
+        return self.root / "tests" / "reference" / f"{name}.ipynb"
+
+    @cached_property
+    def pages(self) -> list[Path]:
+        """The files that ``_toc.yml`` lists, in its order, with their endings."""
+
+        def files(node: Any) -> Iterator[str]:
+            if isinstance(node, list):
+                for item in node:
+                    yield from files(item)
+            elif isinstance(node, dict):
+                yield from (node[word] for word in ("root", "file") if word in node)
+                for value in node.values():
+                    yield from files(value)
+
+        toc = yaml.safe_load((self.root / "_toc.yml").read_text())
+        return [self.root / f"{name.removesuffix('.md')}.md" for name in files(toc)]
+
+    @cached_property
+    def chapters(self) -> dict[str, Chapter]:
+        """The pages of the table of contents that are text notebooks, by name."""
+        return {page.stem: Chapter(page.stem, page) for page in self.pages if page.is_file() and has_kernel(page)}
+
+    def chapter(self, name: str) -> Chapter:
+        """The chapter ``name``; ``Refused`` lists those there are."""
+        if name not in self.chapters:
+            raise Refused(f"no chapter {name!r}; there are {', '.join(self.chapters)}")
+        return self.chapters[name]
+
+    @cached_property
+    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """``profiles.yml``: for each chapter and profile the value of every parameter."""
+        return yaml.safe_load((self.book / "profiles.yml").read_text())
+
+    def check_profile(self, profile: str) -> str:
+        """``profile`` if the book has it; ``Refused`` lists those there are."""
+        names = sorted({name for values in self.profiles.values() for name in values}, reverse=True)
+        if profile not in names:
+            raise Refused(f"no profile {profile!r}; there are {', '.join(names)}")
+        return profile
+
+    def parameters(self, chapter: Chapter, profile: str) -> dict[str, Any]:
+        """The value of every parameter of ``chapter`` in ``profile``; ``Refused`` where the two do not fit."""
+        values = self.profiles.get(chapter.name, {}).get(profile)
+        if values is None:
+            raise Refused(f"profiles.yml has no {profile!r} for chapter {chapter.name}")
+        if wrong := sorted(set(values) ^ set(chapter.parameters)):
+            where = "profiles.yml" if wrong[0] in values else "the chapter"
+            raise Refused(f"chapter {chapter.name}, profile {profile}: only {where} has the parameter {wrong[0]!r}")
+        return {name: fitting(chapter, name, values[name]) for name in chapter.parameters}
+
+    @cached_property
+    def imports(self) -> grimp.ImportGraph:
+        """Which module of the package imports which."""
+        return grimp.build_graph(PACKAGE, cache_dir=None)
+
+    def modules(self, chapter: Chapter) -> list[str]:
+        """The modules of the package that ``chapter`` imports, directly or not, with the packages around them."""
+        named = {name for name in chapter.imports() if name in self.imports.modules}
+        reached = named.union(*(self.imports.find_upstream_modules(name) for name in named))
+        parents = {name.rsplit(".", depth)[0] for name in reached for depth in range(1, name.count(".") + 1)}
+        return sorted(reached | parents)
+
+    def module_file(self, module: str) -> Path:
+        """The source file of a module of the package."""
+        path = self.root / "src" / module.replace(".", "/")
+        return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+    def key(self, chapter: Chapter, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """What a run of ``chapter`` depends on, part by part; equal keys mean equal results.
+
+        Its code cells and parameters, the modules of the package that it imports transitively, the lock file, the
+        Python version, and of the book's data what its code names: records of claims and files.
+        """
+        named = chapter.literals()
+        records = claims.load(self.book / "claims.yml")
+        files = [name for name in sorted(named) if "." in name and (self.book / name).is_file()]
+        return {
+            "code cells": digest(json.dumps(chapter.code)),
+            "parameters": digest(json.dumps(dict(parameters), sort_keys=True)),
+            "requirements.txt": digest((self.root / "requirements.txt").read_bytes()),
+            "Python": platform.python_version(),
+            **{module: digest(self.module_file(module).read_bytes()) for module in self.modules(chapter)},
+            **{f"claim {name}": digest(repr(record)) for name, record in records.items() if name in named},
+            **{f"book/{name}": digest((self.book / name).read_bytes()) for name in files},
+        }
+
+
+def has_kernel(page: Path) -> bool:
+    """Whether a page is a text notebook, by its header."""
+    text = page.read_text()
+    header = text.split("\n---", 1)[0] if text.startswith("---\n") else ""
+    return bool(header) and "kernelspec" in (yaml.safe_load(header) or {})
+
+
+def fitting(chapter: Chapter, name: str, value: Any) -> Any:
+    """``value`` for the parameter ``name`` if it is of its default's type; ``Refused`` says what is wanted."""
+    if name not in chapter.parameters:
+        raise Refused(f"chapter {chapter.name} has no parameter {name!r}; there are {', '.join(chapter.parameters)}")
+    default = chapter.parameters[name]
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not type(default):
+        kinds = type(value).__name__, type(default).__name__
+        raise Refused(f"parameter {name} of chapter {chapter.name}: {value!r} is {kinds[0]}; {kinds[1]} is wanted")
+    return value
+
+
+def short(key: Mapping[str, str]) -> str:
+    """The key in twelve hexadecimal digits."""
+    return digest(json.dumps(dict(key), sort_keys=True))
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The parts in which two keys differ."""
+    return sorted(part for part in {**old, **new} if old.get(part) != new.get(part))

@@ -1,0 +1,234 @@
+"""Run chapters through papermill, several at once, and keep each good run the moment it is done."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import nbformat
+import psutil
+from nbformat import NotebookNode
+
+from slowmanifold.press.chapters import Chapter, Project
+
+# One thread a chapter: the chapters themselves run side by side, and sums do not depend on how they are split.
+THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")}
+SHOWN_VERSIONS = ("numpy", "scipy", "torch", "matplotlib", "jupyter-book")
+RECORD = "slowmanifold"
+
+
+class Reporter(Protocol):
+    """Hears how the chapters get on; called from several threads."""
+
+    def started(self, name: str, cells: int) -> None: ...
+
+    def advanced(self, name: str) -> None: ...
+
+    def finished(self, name: str, outcome: Run | Failure) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A good run of a chapter."""
+
+    notebook: NotebookNode
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that raised, timed out or lost its kernel: where, why, and the notebook as far as it got."""
+
+    cell: int
+    source: str
+    reason: str
+    notebook: NotebookNode
+
+    def __str__(self) -> str:
+        tail = "\n".join(self.reason.splitlines()[-12:])
+        return f"cell {self.cell}:\n{indented(self.source)}\n{indented(tail)}"
+
+
+def indented(text: str) -> str:
+    """Each line four spaces to the right."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    nbformat.write(notebook, draft)
+    os.replace(draft, path)
+
+
+def commit(root: Path) -> str:
+    """The commit of the working tree, with ``+`` where files differ from it; ``unknown`` outside git."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def processor() -> str:
+    """The name of this machine's processor and its number of cores."""
+    names = [line.split(":", 1)[1].strip() for line in cpu_lines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def cpu_lines() -> list[str]:
+    """What Linux says of its processors; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    return info.read_text().splitlines() if info.is_file() else []
+
+
+def run(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    profile: str,
+    *,
+    timeout: int,
+    reporter: Reporter,
+) -> Run | Failure:
+    """Execute one chapter in a kernel of its own, in the book's folder; no cell may take more than ``timeout`` s."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    managed = []
+
+    class Engine(NBClientEngine):
+        """papermill's own engine; it also tells the reporter and keeps hold of the notebook of a failed run."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            managed.append(nb_man.nb)
+            complete = nb_man.cell_complete
+
+            def cell_complete(*args: Any, **kwargs: Any) -> None:
+                complete(*args, **kwargs)
+                reporter.advanced(chapter.name)
+
+            nb_man.cell_complete = cell_complete
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    engine = f"press-{chapter.name}"
+    papermill_engines.register(engine, Engine)
+    source = chapter.notebook()
+    key = project.key(chapter, parameters)
+    reporter.started(chapter.name, len(source.cells) + 1)
+    try:
+        notebook = papermill.execute_notebook(
+            source,
+            None,
+            parameters=dict(parameters),
+            engine_name=engine,
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=timeout,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            resources={"metadata": {"path": str(project.book)}},
+        )
+    except papermill.PapermillExecutionError as error:
+        outcome: Run | Failure = failure(managed[0], "\n".join(error.traceback) or f"{error.ename}: {error.evalue}")
+    except CellTimeoutError:
+        outcome = failure(managed[0], f"the cell took more than {timeout} s")
+    except DeadKernelError:
+        outcome = failure(managed[0], "the kernel died")
+    except Exception as error:  # whatever ends one chapter, a kernel that does not start say, must not end the others
+        outcome = failure(managed[0] if managed else source, f"{type(error).__name__}: {error}")
+    else:
+        seconds = notebook.metadata.papermill["duration"]
+        notebook.metadata[RECORD] = {
+            "profile": profile,
+            "parameters": dict(parameters),
+            "key": key,
+            "seconds": round(seconds, 2),
+            "commit": commit(project.root),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "processor": processor(),
+            "versions": {name: version(name) for name in SHOWN_VERSIONS},
+            "lines": lines(chapter),
+            "text": chapter.text,
+        }
+        outcome = Run(without_paths(notebook), seconds)
+    reporter.finished(chapter.name, outcome)
+    return outcome
+
+
+def failure(notebook: NotebookNode, reason: str) -> Failure:
+    """The failure of the first cell that did not complete."""
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "completed":
+            return Failure(number, cell.source, click.unstyle(reason), notebook)
+    return Failure(len(notebook.cells), "", click.unstyle(reason), notebook)
+
+
+def lines(chapter: Chapter) -> list[list[int]]:
+    """First and last line of each code cell in the text chapter, in order."""
+    text, found, start = chapter.text.splitlines(), [], 0
+    for source in chapter.code:
+        opening = next(number for number in range(start, len(text)) if text[number].startswith("```{code-cell}"))
+        closing = next(number for number in range(opening + 1, len(text)) if text[number] == "```")
+        found.append([closing - len(source.splitlines()) + 1, closing])
+        start = closing + 1
+    return found
+
+
+def without_paths(notebook: NotebookNode) -> NotebookNode:
+    """Drop what tells of the machine's folders: papermill's input and output paths."""
+    for name in ("input_path", "output_path", "environment_variables"):
+        notebook.metadata.papermill.pop(name, None)
+    return notebook
+
+
+def run_all(
+    project: Project,
+    asked: Mapping[str, Mapping[str, Any]],
+    profile: str,
+    *,
+    jobs: int,
+    timeout: int,
+    reporter: Reporter,
+) -> dict[str, Failure]:
+    """Run the chapters ``asked`` (name: parameters) side by side; good runs are kept as they finish, failures returned.
+
+    A failed run leaves the last good one in place. Ctrl-C ends the kernels; finished chapters stay finished.
+    """
+    os.environ.update(THREADS)
+    failures: dict[str, Failure] = {}
+    pool = ThreadPoolExecutor(jobs)
+    futures: dict[Future[Run | Failure], str] = {
+        pool.submit(run, project, project.chapter(name), parameters, profile, timeout=timeout, reporter=reporter): name
+        for name, parameters in asked.items()
+    }
+    try:
+        for future in as_completed(futures):
+            name, outcome = futures[future], future.result()
+            if isinstance(outcome, Failure):
+                failures[name] = outcome
+                write(outcome.notebook, project.failed(profile, name))
+            else:
+                write(outcome.notebook, project.executed(profile, name))
+                project.failed(profile, name).unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for kernel in psutil.Process().children(recursive=True):
+            kernel.kill()
+        raise
+    pool.shutdown()
+    return failures

@@ -1,0 +1,161 @@
+"""An executed notebook becomes the page that readers see: figures with captions, claims, the facts of the run."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_output
+
+from slowmanifold.press.chapters import FORMAT, Chapter, short, with_values
+from slowmanifold.press.execute import RECORD
+
+FILES = "files"
+GLUE = "application/papermill.record/"
+
+
+def code_cells(executed: NotebookNode) -> list[NotebookNode]:
+    """The executed code cells that stand in the text chapter: all but the one that papermill injected."""
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+
+
+def stage(chapter: Chapter, executed: NotebookNode | None, folder: Path, notice: str = "") -> None:
+    """Write the page of ``chapter`` and its files into ``folder``, the book folder of the staged sources.
+
+    Without a ``notice`` the run is up to date: the page has the prose of today and the outputs of the run. With one,
+    the page says so at its head and is that of the run, prose and all; without a run it is the text alone.
+    """
+    text = executed.metadata[RECORD]["text"] if executed is not None and notice else chapter.text
+    page = jupytext.reads(text, fmt=FORMAT)
+    if executed is not None:
+        files = folder / FILES / chapter.name
+        files.mkdir(parents=True)
+        (files / chapter.source.name).write_text(text)
+        nbformat.write(executed, files / f"{chapter.name}.ipynb")
+        record = executed.metadata[RECORD]
+        fill(page, executed, record, f"{FILES}/{chapter.name}", files)
+        page.cells.append(new_markdown_cell(colophon(chapter, record)))
+    if notice:
+        head = page.cells[0].source.split("\n", 1)
+        page.cells[0].source = "\n".join([head[0], f"\n:::{{attention}}\n{notice}\n:::\n", *head[1:]])
+    for number, cell in enumerate(page.cells):
+        cell.id = f"cell-{number}"
+    page.metadata.pop("jupytext", None)
+    nbformat.write(page, folder / f"{chapter.name}.ipynb")
+
+
+def fill(page: NotebookNode, executed: NotebookNode, record: Mapping[str, Any], link: str, files: Path) -> None:
+    """Give the cells of ``page`` their outputs; each figure becomes a cell of its own after the cell that drew it."""
+    outputs = iter(zip(code_cells(executed), record["lines"], strict=True))
+    filled = []
+    for cell in page.cells:
+        filled.append(cell)
+        if cell.cell_type != "code":
+            continue
+        run, lines = next(outputs)
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = with_values(cell.source, record["parameters"])
+        cell.execution_count = run.execution_count
+        cell.outputs = []
+        for output in run.outputs:
+            told = output.get("metadata", {})
+            if "figure" in told:
+                write_files(output, files)
+                filled.append(new_markdown_cell(figure(told["figure"], strip(record, told, lines, run), link)))
+                continue
+            cell.outputs.append(output)
+            if "claim" in told:
+                cell.outputs.append(glue(told["claim"]))
+    page.cells = filled
+
+
+def glue(claim: Mapping[str, Any]) -> NotebookNode:
+    """The output from which ``{glue:text}`` takes the measured value of a claim."""
+    return new_output(
+        "display_data",
+        data={f"{GLUE}text/plain": repr(claim["measured"])},
+        metadata={"scrapbook": {"name": claim["id"], "mime_prefix": GLUE}},
+    )
+
+
+def write_files(output: NotebookNode, files: Path) -> None:
+    """Write a figure's light and dark image and its data."""
+    told = output.metadata["figure"]
+    (files / f"{told['name']}.light.png").write_bytes(base64.b64decode(output.data["image/png"]))
+    (files / f"{told['name']}.dark.png").write_bytes(base64.b64decode(told["dark"]))
+    (files / f"{told['name']}.{told['suffix']}").write_bytes(base64.b64decode(told["data"]))
+
+
+def figure(told: Mapping[str, Any], strip: str, link: str) -> str:
+    """A figure in MyST: the light image (its dark twin is added by the site), caption, and the strip as its legend."""
+    options = {"name": f"fig-{told['name']}", "alt": told["alt"], "class": "only-light"}
+    head = "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in options.items())
+    data = f"{{download}}`data ({told['suffix'].upper()}) <{link}/{told['name']}.{told['suffix']}>`"
+    image = f"{link}/{told['name']}.light.png"
+    return f":::{{figure}} {image}\n---\n{head}\n---\n{told['caption']}\n\n{strip} · {data}\n:::"
+
+
+def strip(record: Mapping[str, Any], told: Mapping[str, Any], lines: list[int], run: NotebookNode) -> str:
+    """Where a figure comes from: code at the commit, profile and parameters, seed, seconds."""
+    seed = told["figure"]["seed"]
+    parts = [
+        f"lines {lines[0]}–{lines[1]} at `{record['commit']}`",
+        f"{record['profile']}: {in_words(record['parameters'])}",
+        f"seed {seed}" if seed is not None else "no random draw",
+        f"{run.metadata.papermill['duration']:.1f} s",
+    ]
+    return " · ".join(parts)
+
+
+def in_words(parameters: Mapping[str, Any]) -> str:
+    """Parameters and their values in a line."""
+    return ", ".join(f"`{name} = {value!r}`" for name, value in parameters.items())
+
+
+def colophon(chapter: Chapter, record: Mapping[str, Any]) -> str:
+    """The foot of a chapter: how the page was made, and its downloads."""
+    folder = f"{FILES}/{chapter.name}"
+    facts = {
+        "Profile": record["profile"],
+        "Parameters": in_words(record["parameters"]),
+        "Key": f"`{short(record['key'])}`",
+        "Commit": f"`{record['commit']}`",
+        "Executed": f"{record['date']} in {record['seconds']:.1f} s, Python {record['key']['Python']}",
+        "Downloads": f"{{download}}`executed notebook <{folder}/{chapter.name}.ipynb>`, "
+        f"{{download}}`text source <{folder}/{chapter.source.name}>`",
+    }
+    rows = "\n".join(f"{name}\n: {value}\n" for name, value in facts.items())
+    return f"::::{{div}} colophon\n{rows}\n::::"
+
+
+def execution_page(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page that lists each chapter's run: profile, seconds, commit, versions and processor."""
+    lines = [
+        "# How this book was executed",
+        "",
+        "Each chapter ran from its first cell to its last in a kernel of its own, with one thread for linear algebra.",
+        "A chapter runs again when its key changes: its code cells, its parameters, the modules of the package that it",
+        "imports, the records of its claims, the pinned packages or the Python version.",
+        "",
+        "| chapter | profile | seconds | executed | commit | key |",
+        "|---|---|---:|---|---|---|",
+    ]
+    for name, record in records.items():
+        lines.append(
+            f"| [](./{name}) | {record['profile']} | {record['seconds']:.1f} | {record['date']} "
+            f"| `{record['commit']}` | `{short(record['key'])}` |"
+        )
+    total = sum(record["seconds"] for record in records.values())
+    lines += ["", f"Together {total:.1f} s of kernel time.", "", "| chapter | Python | packages | processor |"]
+    lines += ["|---|---|---|---|"]
+    for name, record in records.items():
+        packages = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+        lines.append(f"| [](./{name}) | {record['key']['Python']} | {packages} | {record['processor']} |")
+    return "\n".join(lines) + "\n"
