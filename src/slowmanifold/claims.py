@@ -16,6 +16,7 @@ import html
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import yaml
 SOURCES = ("graceful", "signals", "local")
 STATUSES = ("holds", "corrected", "deviates", "open")
 BOUNDS = ("expect", "within", "relative", "below", "above", "verdict_only")
+REPORT = "SLOWMANIFOLD_CLAIMS"  # in the environment, with the value "report": show a contradiction, do not raise it
 FIELDS = ("id", "source", "where", "says", "status", "note", "instead", *BOUNDS)
 
 
@@ -57,6 +59,8 @@ class Expectation:
         if fields.get("verdict_only") is True and not names:
             return cls(statement=True)
         if names and names <= {"below", "above"} and "verdict_only" not in fields:
+            if len(names) == 2 and fields["above"] >= fields["below"]:
+                raise ValueError(f"{where}: nothing is above {fields['above']!r} and below {fields['below']!r}")
             return cls(below=fields.get("below"), above=fields.get("above"))
         if names in ({"expect", "within"}, {"expect", "relative"}) and "verdict_only" not in fields:
             within = fields.get("within", abs(fields["expect"]) * fields.get("relative", 0))
@@ -130,7 +134,15 @@ def load(path: Path) -> dict[str, Record]:
     """The records of ``claims.yml`` by id, in their order; ``ValueError`` names the record and the field at fault."""
     records: dict[str, Record] = {}
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    for number, fields in enumerate(yaml.load(path.read_text(), Loader=loader) or [], 1):
+    try:
+        listed = yaml.load(path.read_text(), Loader=loader) or []
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(listed, list):
+        raise ValueError(f"{path.name}: has {type(listed).__name__} at its top; a list of records is needed")
+    for number, fields in enumerate(listed, 1):
+        if not isinstance(fields, dict):
+            raise ValueError(f"{path.name}: record {number} is {fields!r}; fields are needed")
         where = f"{path.name}: {fields.get('id') or f'record {number}'}"
         if unknown := sorted(set(fields) - set(FIELDS)):
             raise ValueError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(FIELDS)}")
@@ -139,7 +151,7 @@ def load(path: Path) -> dict[str, Record]:
         for name, allowed in (("source", SOURCES), ("status", STATUSES)):
             if fields[name] not in allowed:
                 raise ValueError(f"{where}: {name} is {fields[name]!r}; allowed are {', '.join(allowed)}")
-        if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", fields["id"]):
+        if not isinstance(fields["id"], str) or not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", fields["id"]):
             raise ValueError(f"{where}: an id is lower-case words and digits joined by dots and hyphens")
         if fields["id"] in records:
             raise ValueError(f"{where}: the id stands twice")
@@ -147,13 +159,20 @@ def load(path: Path) -> dict[str, Record]:
             raise ValueError(f"{where}: a claim that is {fields['status']} needs a note")
         if "instead" in fields and fields["status"] != "deviates":
             raise ValueError(f"{where}: instead belongs to claims that deviate, this one {fields['status']}")
+        if "instead" in fields and not (isinstance(fields["instead"], dict) and set(fields["instead"]) <= set(BOUNDS)):
+            raise ValueError(f"{where}: instead is {fields['instead']!r}; its fields are {', '.join(BOUNDS)}")
         records[fields["id"]] = Record(
-            **{name: str(fields[name]) for name in ("id", "source", "where", "says", "status")},
+            **{name: one_line(fields[name]) for name in ("id", "source", "where", "says", "status")},
             expectation=Expectation.from_record(fields, where),
-            note=str(fields.get("note", "")),
+            note=one_line(fields.get("note", "")),
             instead=Expectation.from_record(fields["instead"], f"{where}: instead") if "instead" in fields else None,
         )
     return records
+
+
+def one_line(text: Any) -> str:
+    """Words as a paragraph: how YAML broke its lines does not matter."""
+    return " ".join(str(text).split())
 
 
 def with_maths(text: str) -> str:
@@ -199,7 +218,10 @@ def claim(id: str, measured: Any) -> None:
     if id not in records:
         raise ValueError(f"claim {id!r} has no record in claims.yml")
     record = records[id]
-    value = measured.item() if hasattr(measured, "item") else measured
+    value = measured
+    if hasattr(measured, "item"):
+        with suppress(ValueError, RuntimeError):  # several numbers in an array or a tensor, refused below
+            value = measured.item()
     if isinstance(value, bool) is not record.expectation.statement or not isinstance(value, bool | int | float):
         wanted = "True or False" if record.expectation.statement else "one number"
         raise ValueError(f"claim {id!r}: measured is {measured!r}; its record needs {wanted}")
@@ -212,5 +234,5 @@ def claim(id: str, measured: Any) -> None:
         raw=True,
         metadata={"claim": {"id": id, "measured": number, "verdict": verdict}},
     )
-    if not agrees and os.environ.get("SLOWMANIFOLD_CLAIMS") != "report":
+    if not agrees and os.environ.get(REPORT) != "report":
         raise ClaimContradicted(f"{id} is recorded as {record.status!r} ({record.target}); measured {as_text(value)}")

@@ -11,6 +11,7 @@ in the output's metadata, from which the press makes the figure of the page and 
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -79,15 +80,19 @@ def render(draw: Callable[[Any], None], theme: str, shape: tuple[int, int], size
 
 
 def table_or_archive(data: Mapping[str, Any]) -> tuple[str, bytes]:
-    """``("csv", …)`` where every array is a column of the same length, else ``("npz", …)``."""
+    """``("csv", …)`` where every array is a column of the same length, else ``("npz", …)``; both keep every digit."""
     arrays = {name: np.asarray(array) for name, array in data.items()}
-    file = io.BytesIO()
+    if ragged := [name for name, array in arrays.items() if array.dtype == object]:
+        raise ValueError(f"data {ragged[0]!r} is no array of numbers or words")
     if all(array.ndim == 1 for array in arrays.values()) and len({array.size for array in arrays.values()}) == 1:
-        columns = np.column_stack([array.astype(str) for array in arrays.values()])
-        np.savetxt(file, columns, fmt="%s", delimiter=",", header=",".join(arrays), comments="")
-        return "csv", file.getvalue()
-    np.savez_compressed(file, **arrays)
-    return "npz", file.getvalue()
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(arrays)
+        writer.writerows(zip(*(array.tolist() for array in arrays.values()), strict=True))
+        return "csv", table.getvalue().encode()
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)
+    return "npz", archive.getvalue()
 
 
 def figure(

@@ -7,18 +7,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 
+from slowmanifold.claims import REPORT
 from slowmanifold.press import ledger, pages
 from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest
-from slowmanifold.press.execute import RECORD, THREADS, Failure, Reporter, Run, run, run_all, write
+from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, read, run_all, write
+from slowmanifold.press.site import SiteError
 from slowmanifold.press.site import build as build_site
 
 
@@ -44,8 +45,7 @@ def states(project: Project, profile: str) -> dict[str, State]:
     found = {}
     for name, chapter in project.chapters.items():
         parameters = project.parameters(chapter, profile)
-        path = project.executed(profile, name)
-        executed = nbformat.read(path, as_version=4) if path.is_file() else None
+        executed = read(project.executed(profile, name))
         found[name] = State(chapter, parameters, project.key(chapter, parameters), executed)
     return found
 
@@ -63,6 +63,32 @@ def alone(project: Project) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def execute(
+    project: Project,
+    stale: Mapping[str, Mapping[str, Any]],
+    profile: str,
+    *,
+    jobs: int,
+    timeout: int,
+    reporter: Reporter,
+) -> dict[str, Failure]:
+    """Run the chapters ``stale`` (name: parameters) and keep each good run the moment it is done; return the failures.
+
+    A failed run is kept aside and leaves the last good one in place.
+    """
+    os.environ.pop(REPORT, None)  # whatever a reader's shell says, the book stands by its claims
+    failures = {}
+    with closing(run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)) as outcomes:
+        for name, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                failures[name] = outcome
+                write(outcome.notebook, project.failed(profile, name))
+            else:
+                write(outcome.notebook, project.executed(profile, name))
+                project.failed(profile, name).unlink(missing_ok=True)
+    return failures
 
 
 @dataclass(frozen=True)
@@ -84,7 +110,7 @@ def build(
     with alone(project):
         before = states(project, profile)
         stale = {name: before[name].parameters for name in chosen if before[name].stale}
-        failures = run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter) if stale else {}
+        failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         after = states(project, profile) if stale else before
         remade = publish(project, profile, after, failures)
     return Built(list(stale), failures, project.made / "html", remade)
@@ -98,7 +124,7 @@ def fresh_runs(
     with alone(project):
         before = states(project, profile)
         stale = {name: before[name].parameters for name in chosen if before[name].stale}
-        failures = run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
+        failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         for name, failure in failures.items():
             raise Failed(f"chapter {name} failed in {failure}")
         after = states(project, profile)
@@ -117,24 +143,36 @@ def run_aside(
 ) -> tuple[Run | Failure, Path]:
     """Run one chapter with other parameters into a folder of its own: notebook and page; the book stays as it is.
 
-    The folder appears when all of it is there; ``Refused`` if a given ``output`` exists already.
+    The folder appears when all of it is there; without the page if the run fails or the page cannot be made.
+    ``Refused`` if a given ``output`` exists already.
     """
     folder = output or project.made / "runs" / f"{chapter.name}-{digest(json.dumps(dict(parameters), sort_keys=True))}"
     if output is not None and output.exists():
         raise Refused(f"{output} exists already; name a new folder with -o")
-    os.environ.update(THREADS, SLOWMANIFOLD_CLAIMS="report")
-    outcome = run(project, chapter, parameters, profile, timeout=timeout, reporter=reporter)
+    os.environ[REPORT] = "report"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder.parent) as scratch:
+        asked = {chapter.name: parameters}
+        [(_, outcome)] = run_all(project, asked, profile, jobs=1, timeout=timeout, reporter=reporter)
         draft = Path(scratch, "run")
         write(outcome.notebook, draft / f"{chapter.name}.ipynb")
-        if isinstance(outcome, Run):
-            stage_aside(project, chapter, outcome, Path(scratch, "staged"))
-            build_site(Path(scratch, "staged"), draft / "html", strict=False)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
+        try:
+            if isinstance(outcome, Run):
+                stage_aside(project, chapter, outcome, Path(scratch, "staged"))
+                make_site(Path(scratch, "staged"), draft / "html", strict=False)
+        finally:
+            if folder.exists():
+                shutil.rmtree(folder)
+            draft.rename(folder)
     return outcome, folder
+
+
+def make_site(staged: Path, output: Path, *, strict: bool) -> None:
+    """Make the site of the staged sources; ``Failed`` has what Sphinx says."""
+    try:
+        build_site(staged, output, strict=strict)
+    except SiteError as error:
+        raise Failed(f"the site could not be made:\n{error}") from None
 
 
 def stage_aside(project: Project, chapter: Chapter, outcome: Run, staged: Path) -> None:
@@ -149,7 +187,7 @@ def stage_aside(project: Project, chapter: Chapter, outcome: Run, staged: Path) 
 def notice(state: State, failure: Failure | None) -> str:
     """What a page that is not up to date says at its head; empty for one that is."""
     if failure is not None:
-        reason = failure.reason.splitlines()[-1] if failure.reason else "unknown"
+        reason = failure.reason.strip().rpartition("\n")[2].replace("`", "'")
         kept = "Below is the last good run." if state.executed is not None else "It has never run to its end."
         return f"This chapter failed in cell {failure.cell}: `{reason}` {kept}"
     if state.executed is None:
@@ -172,7 +210,7 @@ def publish(project: Project, profile: str, chapters: Mapping[str, State], failu
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=site.parent) as folder:
         staged, draft = Path(folder, "staged"), Path(folder, "html")
         stage(project, chapters, notices, staged)
-        build_site(staged, draft, strict=not any(notices.values()))
+        make_site(staged, draft, strict=not any(notices.values()))
         if site.exists():
             shutil.rmtree(site)
         draft.rename(site)
@@ -183,6 +221,7 @@ def publish(project: Project, profile: str, chapters: Mapping[str, State], failu
 def show(site: Path, shown: Path) -> None:
     """Point the link ``shown`` at ``site`` in one step, and drop the sites of earlier builds."""
     link = shown.with_name(f".{shown.name}.{os.getpid()}")
+    link.unlink(missing_ok=True)
     link.symlink_to(site.relative_to(shown.parent))
     os.replace(link, shown)
     for other in site.parent.iterdir():
@@ -191,13 +230,16 @@ def show(site: Path, shown: Path) -> None:
 
 
 def site_key(project: Project, profile: str, chapters: Mapping[str, State], notices: Mapping[str, str]) -> str:
-    """What the site depends on: pages, runs, settings, the press and the lock file."""
+    """What the site depends on: pages, runs, notices, settings, the package's part in it and the lock file."""
+    package = project.root / "src" / "slowmanifold"
     inputs = [path for path in sorted(project.book.rglob("*")) if path.is_file()]
-    inputs += sorted((project.root / "src" / "slowmanifold" / "press").glob("*.py"))
+    inputs += [package / "claims.py", *sorted((package / "press").glob("*.py"))]
     inputs += [project.root / name for name in ("_config.yml", "_toc.yml", "requirements.txt")]
     parts = {str(path.relative_to(project.root)): digest(path.read_bytes()) for path in inputs}
+    # A chapter counts as it was read, for that is what its page shows: it may have been edited since.
+    parts |= {str(state.chapter.source.relative_to(project.root)): state.chapter.text for state in chapters.values()}
     runs = {
-        name: [digest(json.dumps(state.executed.metadata[RECORD], sort_keys=True)), notices[name]]
+        name: digest(json.dumps(state.executed.metadata[RECORD], sort_keys=True))
         for name, state in chapters.items()
         if state.executed is not None
     }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,10 @@ class Chapter:
         tagged = [cell for cell in self.notebook().cells if "parameters" in cell.metadata.get("tags", [])]
         if len(tagged) != 1:
             raise Refused(f"chapter {self.name}: has {len(tagged)} cells tagged parameters; it needs one")
-        return {name: ast.literal_eval(node) for name, node in assignments(tagged[0].source)}
+        try:
+            return {name: ast.literal_eval(node) for name, node in assignments(tagged[0].source)}
+        except (ValueError, SyntaxError) as error:
+            raise Refused(f"chapter {self.name}: the parameters must be literals, one a line: {error}") from None
 
     def imports(self) -> Iterator[str]:
         """Dotted names that the code cells import; of ``from a import b`` both ``a`` and ``a.b``."""
@@ -100,13 +105,14 @@ def assignments(source: str) -> list[tuple[str, ast.expr]]:
 
 def with_values(source: str, values: Mapping[str, Any]) -> str:
     """The parameters cell ``source`` with other values in it; its comments stay."""
-    lines = source.splitlines()
+    text = source.encode()  # as the columns of a syntax tree count bytes
+    starts = [0, *accumulate(len(line) for line in text.splitlines(keepends=True))]
     for name, node in reversed(assignments(source)):
-        if name in values and node.lineno == node.end_lineno:
-            line = lines[node.lineno - 1].encode()
-            new = line[: node.col_offset] + repr(values[name]).encode() + line[node.end_col_offset :]
-            lines[node.lineno - 1] = new.decode()
-    return "\n".join(lines)
+        if name in values:
+            head = text[: starts[node.lineno - 1] + node.col_offset]
+            tail = text[starts[node.end_lineno - 1] + node.end_col_offset :]
+            text = head + repr(values[name]).encode() + tail
+    return text.decode()
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class Project:
                 for value in node.values():
                     yield from files(value)
 
-        toc = yaml.safe_load((self.root / "_toc.yml").read_text())
+        toc = settings((self.root / "_toc.yml").read_text(), "_toc.yml")
         return [self.root / f"{name.removesuffix('.md')}.md" for name in files(toc)]
 
     @cached_property
@@ -175,7 +181,7 @@ class Project:
     @cached_property
     def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
         """``profiles.yml``: for each chapter and profile the value of every parameter."""
-        return yaml.safe_load((self.book / "profiles.yml").read_text())
+        return settings((self.book / "profiles.yml").read_text(), "profiles.yml")
 
     def check_profile(self, profile: str) -> str:
         """``profile`` if the book has it; ``Refused`` lists those there are."""
@@ -195,16 +201,29 @@ class Project:
         return {name: fitting(chapter, name, values[name]) for name in chapter.parameters}
 
     @cached_property
+    def records(self) -> dict[str, claims.Record]:
+        """``claims.yml``; ``Refused`` names the record and the field at fault."""
+        try:
+            return claims.load(self.book / "claims.yml")
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    @cached_property
     def imports(self) -> grimp.ImportGraph:
         """Which module of the package imports which."""
         return grimp.build_graph(PACKAGE, cache_dir=None)
 
     def modules(self, chapter: Chapter) -> list[str]:
         """The modules of the package that ``chapter`` imports, directly or not, with the packages around them."""
-        named = {name for name in chapter.imports() if name in self.imports.modules}
-        reached = named.union(*(self.imports.find_upstream_modules(name) for name in named))
-        parents = {name.rsplit(".", depth)[0] for name in reached for depth in range(1, name.count(".") + 1)}
-        return sorted(reached | parents)
+        waiting = [name for name in chapter.imports() if name in self.imports.modules]
+        reached: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name and name not in reached:
+                reached.add(name)
+                # Python runs the package around a module before the module.
+                waiting += [name.rpartition(".")[0], *self.imports.find_modules_directly_imported_by(name)]
+        return sorted(reached)
 
     def module_file(self, module: str) -> Path:
         """The source file of a module of the package."""
@@ -218,24 +237,38 @@ class Project:
         Python version, and of the book's data what its code names: records of claims and files.
         """
         named = chapter.literals()
-        records = claims.load(self.book / "claims.yml")
-        files = [name for name in sorted(named) if "." in name and (self.book / name).is_file()]
+        # os.path's isfile takes any string, also a caption that is longer than file names may be.
+        files = [name for name in sorted(named) if "." in name and os.path.isfile(self.book / name)]
         return {
             "code cells": digest(json.dumps(chapter.code)),
             "parameters": digest(json.dumps(dict(parameters), sort_keys=True)),
             "requirements.txt": digest((self.root / "requirements.txt").read_bytes()),
             "Python": platform.python_version(),
             **{module: digest(self.module_file(module).read_bytes()) for module in self.modules(chapter)},
-            **{f"claim {name}": digest(repr(record)) for name, record in records.items() if name in named},
+            **{f"claim {name}": digest(repr(record)) for name, record in self.records.items() if name in named},
             **{f"book/{name}": digest((self.book / name).read_bytes()) for name in files},
         }
 
 
+def settings(text: str, name: str) -> dict[str, Any]:
+    """The YAML mapping in ``text``; ``Refused`` says what is wrong with the file ``name``."""
+    try:
+        found = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise Refused(f"{name}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise Refused(f"{name}: has {type(found).__name__} at its top; names with values are needed")
+    return found
+
+
 def has_kernel(page: Path) -> bool:
-    """Whether a page is a text notebook, by its header."""
+    """Whether a page is a text notebook, by its header; ``Refused`` if it has code cells all the same."""
     text = page.read_text()
     header = text.split("\n---", 1)[0] if text.startswith("---\n") else ""
-    return bool(header) and "kernelspec" in (yaml.safe_load(header) or {})
+    found = "kernelspec" in settings(header, page.name)
+    if not found and "\n```{code-cell}" in text:
+        raise Refused(f"{page.name}: has code cells, but its header has no kernelspec")
+    return found
 
 
 def fitting(chapter: Chapter, name: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import time
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -90,7 +90,16 @@ timeout_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group that, asked for a command it does not have, lists those it has."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no command {args[0]!r}; there are {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="slowmanifold")
 def cli() -> None:
     """Make, check and read the book. Run it anywhere inside the book's folder.
@@ -124,7 +133,8 @@ def build(chapters: tuple[str, ...], profile: str, jobs: int, timeout: int) -> N
     for name, failure in built.failures.items():
         kept = project().failed(profile, name).relative_to(project().root)
         click.echo(f"\n{name} failed in {failure}\n    the failed notebook is kept in {kept}", err=True)
-    done = f"{len(built.executed) - len(built.failures)} chapters executed" if built.executed else "nothing to execute"
+    good, asked = len(built.executed) - len(built.failures), len(built.executed)
+    done = f"{good} of {asked} chapters executed" if asked else "nothing to execute"
     made = "book made" if built.remade else "book up to date"
     click.echo(f"{done}, {made} in {time.perf_counter() - start:.1f} s: {built.site / 'index.html'}")
     if built.failures:
@@ -168,11 +178,18 @@ def given(chapter: Any, settings: tuple[str, ...]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         if not equals:
             raise Refused(f"parameter {setting!r}: write it as NAME=VALUE; there are {', '.join(chapter.parameters)}")
-        try:
-            values[name] = fitting(chapter, name, yaml.safe_load(text))
-        except yaml.YAMLError:
-            raise Refused(f"parameter {name} of chapter {chapter.name}: {text!r} is no value") from None
+        values[name] = fitting(chapter, name, value(text, chapter.parameters.get(name)))
     return values
+
+
+def value(text: str, default: Any) -> Any:
+    """What ``text`` means for a parameter with this ``default``: itself for a word, else a literal."""
+    if isinstance(default, str):
+        return text
+    try:
+        return ast.literal_eval(text)  # not YAML, which takes 1e-3 for a word and 010 for eight
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text, text)
 
 
 @cli.command()

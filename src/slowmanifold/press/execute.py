@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import click
 import nbformat
 import psutil
+from jupytext.myst import myst_to_notebook
 from nbformat import NotebookNode
+from nbformat.reader import NotJSONError
 
 from slowmanifold.press.chapters import Chapter, Project
 
@@ -26,6 +33,7 @@ SHOWN_VERSIONS = ("numpy", "scipy", "torch", "matplotlib", "jupyter-book")
 RECORD = "slowmanifold"
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Hears how the chapters get on; called from several threads."""
 
@@ -46,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that raised, timed out or lost its kernel: where, why, and the notebook as far as it got."""
+    """A run that raised, timed out or lost its kernel: in which code cell, why, and the notebook as far as it got."""
 
     cell: int
     source: str
@@ -66,13 +74,23 @@ def indented(text: str) -> str:
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook so that a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.draft")
     nbformat.write(notebook, draft)
     os.replace(draft, path)
 
 
+def read(path: Path) -> NotebookNode | None:
+    """The notebook in ``path``; ``None`` where there is none that can be read."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (FileNotFoundError, NotJSONError):
+        return None
+
+
 def commit(root: Path) -> str:
     """The commit of the working tree, with ``+`` where files differ from it; ``unknown`` outside git."""
+    if not shutil.which("git"):
+        return "unknown"
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
         cwd=root,
@@ -126,10 +144,12 @@ def run(
             nb_man.cell_complete = cell_complete
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what goes wrong is told once, by the press
     engine = f"press-{chapter.name}"
     papermill_engines.register(engine, Engine)
     source = chapter.notebook()
-    key = project.key(chapter, parameters)
+    # Before the run: an edit that comes while it is at work makes it stale, never wrongly fresh.
+    key, tree = project.key(chapter, parameters), commit(project.root)
     reporter.started(chapter.name, len(source.cells) + 1)
     try:
         notebook = papermill.execute_notebook(
@@ -140,7 +160,7 @@ def run(
             kernel_name="python3",
             progress_bar=False,
             execution_timeout=timeout,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             resources={"metadata": {"path": str(project.book)}},
         )
     except papermill.PapermillExecutionError as error:
@@ -158,7 +178,7 @@ def run(
             "parameters": dict(parameters),
             "key": key,
             "seconds": round(seconds, 2),
-            "commit": commit(project.root),
+            "commit": tree,
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "processor": processor(),
             "versions": {name: version(name) for name in SHOWN_VERSIONS},
@@ -166,26 +186,33 @@ def run(
             "text": chapter.text,
         }
         outcome = Run(without_paths(notebook), seconds)
-    reporter.finished(chapter.name, outcome)
     return outcome
 
 
 def failure(notebook: NotebookNode, reason: str) -> Failure:
-    """The failure of the first cell that did not complete."""
-    for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status") != "completed":
-            return Failure(number, cell.source, click.unstyle(reason), notebook)
-    return Failure(len(notebook.cells), "", click.unstyle(reason), notebook)
+    """The failure of the last cell that was begun."""
+    cells = code_cells(notebook)
+    begun = [cell for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
+    number = max(1, len(begun))
+    return Failure(number, cells[number - 1].source, click.unstyle(reason), notebook)
+
+
+def code_cells(executed: NotebookNode) -> list[NotebookNode]:
+    """The code cells of a run that stand in the text chapter, in order: all but the one that papermill injected."""
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
 
 
 def lines(chapter: Chapter) -> list[list[int]]:
-    """First and last line of each code cell in the text chapter, in order."""
-    text, found, start = chapter.text.splitlines(), [], 0
-    for source in chapter.code:
-        opening = next(number for number in range(start, len(text)) if text[number].startswith("```{code-cell}"))
-        closing = next(number for number in range(opening + 1, len(text)) if text[number] == "```")
-        found.append([closing - len(source.splitlines()) + 1, closing])
-        start = closing + 1
+    """First and last line of each code cell in the text chapter, in order, counted from 1."""
+    text = chapter.text.splitlines()
+    notebook = myst_to_notebook(chapter.text, add_source_map=True)
+    found = []
+    for cell, start in zip(notebook.cells, notebook.metadata.source_map, strict=True):
+        if cell.cell_type == "code":
+            source = cell.source.splitlines()
+            first = next(number for number in count(start) if text[number : number + len(source)] == source)
+            found.append([first + 1, first + len(source)])
     return found
 
 
@@ -204,13 +231,13 @@ def run_all(
     jobs: int,
     timeout: int,
     reporter: Reporter,
-) -> dict[str, Failure]:
-    """Run the chapters ``asked`` (name: parameters) side by side; good runs are kept as they finish, failures returned.
+) -> Iterator[tuple[str, Run | Failure]]:
+    """Run the chapters ``asked`` (name: parameters) side by side; each outcome comes as its run ends.
 
-    A failed run leaves the last good one in place. Ctrl-C ends the kernels; finished chapters stay finished.
+    Whatever ends this early, Ctrl-C or a full disk, ends the kernels and starts no more.
     """
     os.environ.update(THREADS)
-    failures: dict[str, Failure] = {}
+    # Not in this thread, where nbclient would take Ctrl-C for itself.
     pool = ThreadPoolExecutor(jobs)
     futures: dict[Future[Run | Failure], str] = {
         pool.submit(run, project, project.chapter(name), parameters, profile, timeout=timeout, reporter=reporter): name
@@ -219,16 +246,15 @@ def run_all(
     try:
         for future in as_completed(futures):
             name, outcome = futures[future], future.result()
-            if isinstance(outcome, Failure):
-                failures[name] = outcome
-                write(outcome.notebook, project.failed(profile, name))
-            else:
-                write(outcome.notebook, project.executed(profile, name))
-                project.failed(profile, name).unlink(missing_ok=True)
-    except KeyboardInterrupt:
+            reporter.finished(name, outcome)
+            yield name, outcome
+    except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
-        for kernel in psutil.Process().children(recursive=True):
-            kernel.kill()
+        # Again and again, as a run may be about to start its kernel.
+        while not all(future.done() for future in futures):
+            for kernel in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    kernel.kill()
+            time.sleep(0.05)
         raise
     pool.shutdown()
-    return failures

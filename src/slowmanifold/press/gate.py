@@ -9,21 +9,25 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
+from nbval.plugin import find_comment_markers, find_metadata_tags
 
+from slowmanifold.claims import REPORT
 from slowmanifold.press.chapters import Failed, Project
-from slowmanifold.press.execute import THREADS
-from slowmanifold.press.pages import code_cells
+from slowmanifold.press.execute import THREADS, code_cells, read, write
 
 PROFILE = "quick"
+LOOSENING = ("PYTEST_ADDOPTS", REPORT)  # what in a reader's shell would loosen the gate
 COMPARED = ("text/plain", "text/html", "text/latex", "text/markdown")
 
 
@@ -69,37 +73,43 @@ def as_text(notebook: NotebookNode) -> list[str]:
 
 def rewrite(path: Path, run: NotebookNode) -> list[str]:
     """Write the reference of a run to ``path`` and return the difference to the one before, line by line."""
-    old = as_text(nbformat.read(path, as_version=4)) if path.is_file() else []
-    new = reference(run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    nbformat.write(new, draft)
-    os.replace(draft, path)
-    return list(difflib.unified_diff(old, as_text(new), "reference", "this run", lineterm="", n=2))
+    old, new = read(path), reference(run)
+    write(new, path)
+    before = as_text(old) if old else []
+    return list(difflib.unified_diff(before, as_text(new), "reference", "this run", lineterm="", n=2))
 
 
 def faults(project: Project) -> list[str]:
     """What would let the gate pass without comparing: each a line naming the chapter and the mend."""
     found = []
     for name, chapter in project.chapters.items():
-        path, mend = project.reference(name), f"run: slowmanifold reference {name}"
-        if not path.is_file():
-            found.append(f"{name}: has no reference; {mend}")
+        notebook, mend = read(project.reference(name)), f"run: slowmanifold reference {name}"
+        if notebook is None:
+            found.append(f"{name}: has no reference that can be read; {mend}")
             continue
-        notebook = nbformat.read(path, as_version=4)
         if [cell.source for cell in code_cells(notebook)] != chapter.code:
             found.append(f"{name}: its code differs from the reference's; {mend}")
         if injected(notebook) != project.parameters(chapter, PROFILE):
             found.append(f"{name}: its {PROFILE} parameters differ from the reference's; {mend}")
         if unexecuted := [n for n, cell in enumerate(notebook.cells, 1) if cell.execution_count is None]:
             found.append(f"{name}: cell {unexecuted[0]} of the reference was never executed; {mend}")
+        if marked := [n for n, cell in enumerate(notebook.cells, 1) if any(marks(cell))]:
+            found.append(f"{name}: cell {marked[0]} tells nbval to pass over it")
         if compared(notebook) == 0:
             found.append(f"{name}: the reference has no output to compare")
         if not any("claim" in output.get("metadata", {}) for cell in notebook.cells for output in cell.outputs):
             found.append(f"{name}: the reference checks no claim")
+    if not project.chapters:
+        found.append("_toc.yml: lists no chapter")
     known = {project.reference(name).name for name in project.chapters}
     orphans = sorted({path.name for path in project.reference("x").parent.glob("*.ipynb")} - known)
     return found + [f"{name}: is a reference without a chapter; remove it" for name in orphans]
+
+
+def marks(cell: NotebookNode) -> Iterator[object]:
+    """The comments and tags of a cell that change how nbval treats it."""
+    yield from find_comment_markers(cell.source)
+    yield from find_metadata_tags(cell.metadata)
 
 
 def injected(notebook: NotebookNode) -> dict[str, object]:
@@ -121,17 +131,19 @@ def check(project: Project, jobs: int, timeout: int) -> str:
     """Run the gate over all chapters; the text says what was compared. ``Failed`` says what failed."""
     if found := faults(project):
         raise Failed("the references do not cover the book:\n  " + "\n  ".join(found))
-    paths = [project.reference(name) for name in project.chapters]
-    references = [nbformat.read(path, as_version=4) for path in paths]
+    references = [nbformat.read(project.reference(name), as_version=4) for name in project.chapters]
     with tempfile.TemporaryDirectory() as folder:
         report, rules = Path(folder, "report.xml"), Path(folder, "rules.cfg")
+        # Beside a copy of the book, as nbval runs a notebook where it lies and chapters name files of the book.
+        book = shutil.copytree(project.book, Path(folder, "book"))
+        paths = [shutil.copy(project.reference(name), book) for name in project.chapters]
         rules.write_text("[measured values]\nregex: <output>[^<]*</output>\nreplace: <output></output>\n")
         options = ["--nbval", "--nbval-current-env", "--nbval-sanitize-with", rules, "--nbval-cell-timeout", timeout]
         options += ["-n", min(jobs, len(paths)), "--dist", "loadscope", "--junit-xml", report]
-        options += ["--noconftest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", project.root, "-q"]
+        options += ["--noconftest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder, "-q"]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *map(str, options), *map(str, paths)],
-            env={**THREADS, **os.environ},
+            env={name: value for name, value in {**THREADS, **os.environ}.items() if name not in LOOSENING},
             capture_output=True,
             text=True,
             check=False,

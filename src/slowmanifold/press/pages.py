@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,10 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
 
 from slowmanifold.press.chapters import FORMAT, Chapter, short, with_values
-from slowmanifold.press.execute import RECORD
+from slowmanifold.press.execute import RECORD, code_cells
 
 FILES = "files"
 GLUE = "application/papermill.record/"
-
-
-def code_cells(executed: NotebookNode) -> list[NotebookNode]:
-    """The executed code cells that stand in the text chapter: all but the one that papermill injected."""
-    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
-    return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
 
 
 def stage(chapter: Chapter, executed: NotebookNode | None, folder: Path, notice: str = "") -> None:
@@ -43,12 +38,20 @@ def stage(chapter: Chapter, executed: NotebookNode | None, folder: Path, notice:
         fill(page, executed, record, f"{FILES}/{chapter.name}", files)
         page.cells.append(new_markdown_cell(colophon(chapter, record)))
     if notice:
-        head = page.cells[0].source.split("\n", 1)
-        page.cells[0].source = "\n".join([head[0], f"\n:::{{attention}}\n{notice}\n:::\n", *head[1:]])
+        put_under_title(page, f":::{{attention}}\n{notice}\n:::")
     for number, cell in enumerate(page.cells):
         cell.id = f"cell-{number}"
     page.metadata.pop("jupytext", None)
     nbformat.write(page, folder / f"{chapter.name}.ipynb")
+
+
+def put_under_title(page: NotebookNode, text: str) -> None:
+    """Put ``text`` under the title of a page, or at its head where there is none."""
+    for cell in page.cells:
+        if cell.cell_type == "markdown" and (title := re.search(r"^# .*$", cell.source, re.MULTILINE)):
+            cell.source = f"{cell.source[: title.end()]}\n\n{text}\n{cell.source[title.end() :]}"
+            return
+    page.cells.insert(0, new_markdown_cell(text))
 
 
 def fill(page: NotebookNode, executed: NotebookNode, record: Mapping[str, Any], link: str, files: Path) -> None:

@@ -1,0 +1,140 @@
+"""What the book adds to Sphinx: its settings, figures that follow the theme, and mathematics without a network.
+
+The book's configuration names this module as an extension; ``slowmanifold.press.site`` runs Sphinx with its settings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import posixpath
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import imagesize
+import yaml
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.writers.html5 import HTML5Translator
+from sphinx_proof.domain import ProofDomain
+
+# They load scripts from elsewhere or ask other sites: the book stands alone.
+OUTSIDERS = {"sphinx_thebe", "sphinx_comments", "sphinx.ext.intersphinx"}
+
+LIGHT = ".light.png"
+
+# Pages are light without JavaScript; with it, a reader who has chosen nothing gets the system's theme at first paint.
+FOLLOW_THE_SYSTEM = """
+if (!localStorage.getItem("mode")) {
+  const page = document.documentElement.dataset;
+  page.mode = "auto";
+  page.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+"""
+
+
+def configuration(staged: str) -> dict[str, Any]:
+    """Sphinx's settings, translated from ``_config.yml`` in the folder ``staged`` with Jupyter Book's defaults."""
+    from jupyter_book.config import get_final_config
+
+    book = yaml.safe_load(Path(staged, "_config.yml").read_text(encoding="utf-8"))
+    settings, _ = get_final_config(user_yaml=book, cli_config={"latex_individualpages": False})
+    settings["extensions"] = [name for name in settings["extensions"] if name not in OUTSIDERS]
+    for name in ("html_static_path", "bibtex_bibfiles"):
+        settings[name] = [str(Path(staged, path)) for path in settings[name]]
+    for name in ("html_logo", "html_favicon"):
+        settings[name] = str(Path(staged, settings[name]))
+    return settings
+
+
+class drawing(nodes.image):
+    """A figure's picture: shown at the size it was drawn for, and loaded only when a reader sees it."""
+
+
+class PairFigures(SphinxTransform):
+    """Beside every figure ``X.light.png`` put its dark twin ``X.dark.png``, both in a frame that scrolls on a phone."""
+
+    default_priority = 500  # before Sphinx collects the images
+
+    def apply(self, **kwargs: Any) -> None:
+        for image in list(self.document.findall(nodes.image)):
+            if not image["uri"].endswith(LIGHT):
+                continue
+            frame = nodes.container(classes=["figure-frame"])
+            for theme in ("light", "dark"):
+                uri = image["uri"].removesuffix(LIGHT) + f".{theme}.png"
+                frame += drawing(uri=uri, alt=image.get("alt", ""), classes=[f"only-{theme}"])
+            image.parent.replace(image, frame)
+
+
+def visit_drawing(translator: HTML5Translator, node: drawing) -> None:
+    """Write the picture with its size in CSS pixels (96 to the inch), so that the page keeps still while it loads."""
+    if node["uri"] not in translator.builder.images:
+        raise nodes.SkipNode  # unreadable: Sphinx has warned of it
+    path = Path(translator.builder.srcdir, node["uri"])
+    dots_per_inch = max(imagesize.getDPI(path)[0], 96)  # -1 where the file does not say
+    width, height = (round(96 * dots / dots_per_inch) for dots in imagesize.get(path))
+    source = posixpath.join(translator.builder.imgpath, quote(translator.builder.images[node["uri"]]))
+    shown = {"src": source, "alt": node["alt"], "width": width, "height": height, "loading": "lazy"}
+    translator.body.append(translator.emptytag(node, "img", "\n", style=f"--drawn: {width}px", **shown))
+
+
+def depart_drawing(translator: HTML5Translator, node: drawing) -> None:
+    """Nothing follows the picture."""
+
+
+class ParallelProofDomain(ProofDomain):
+    """sphinx-proof's domain for parallel reading: its records lie in the environment, where it merges them itself."""
+
+    def merge_domaindata(self, docnames: list[str], otherdata: dict[str, Any]) -> None:
+        """Nothing is left to merge."""
+
+
+def ship_mathematics(app: Sphinx, exception: Exception | None) -> None:
+    """Copy MathJax's one script and its fonts into the site; the rest of the package (24 MB) is never asked for."""
+    if exception is not None:
+        return
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    shipped = Path(app.outdir) / "_static" / "mathjax"
+    fonts = Path("output", "chtml", "fonts", "woff-v2")
+    shutil.copytree(package / fonts, shipped / fonts)
+    shutil.copy(package / "tex-chtml-full.js", shipped)
+
+
+def open_at_the_first_page(app: Sphinx, exception: Exception | None) -> None:
+    """Write the site's ``index.html``, which leads to the first page, unless that is the first page itself."""
+    if exception is not None or app.config.root_doc == "index":
+        return
+    first = f"{app.config.root_doc}.html"
+    icon = f"_static/{Path(app.config.html_favicon).name}"
+    Path(app.outdir, "index.html").write_text(
+        f"""<!DOCTYPE html>
+<html lang="{app.config.language}">
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={first}">
+<title>{app.config.html_title}</title>
+<link rel="icon" href="{icon}">
+<a href="{first}">{app.config.html_title}</a>
+</html>
+""",
+        encoding="utf-8",
+    )
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    app.setup_extension("sphinx_proof")
+    app.add_domain(ParallelProofDomain, override=True)
+    # It numbers the chapters in the parent process, after all reading, but does not declare so.
+    app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
+    app.add_node(drawing, html=(visit_drawing, depart_drawing))
+    app.add_transform(PairFigures)
+    app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
+    app.set_html_assets_policy("always")  # claims bring mathematics that Sphinx does not see, also into the ledger
+    app.connect("build-finished", ship_mathematics)
+    app.connect(
+        "build-finished", open_at_the_first_page, priority=100
+    )  # the table of contents writes one if none is there
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

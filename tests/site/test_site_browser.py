@@ -1,0 +1,169 @@
+"""The built book in a browser: from the disk and from a web server, light and dark, on a desk and on a phone."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+PREFIX = "/some/sub/path/"
+DESK = {"width": 1280, "height": 900}
+PHONE = {"width": 380, "height": 800}
+
+# Raw TeX that was left in the text, formulas without a typeset form, and TeX errors.
+UNTYPESET = r"""
+() => {
+  const text = document.body.cloneNode(true);
+  for (const hidden of text.querySelectorAll("script, pre, code, mjx-container")) hidden.remove();
+  return [
+    ...(text.textContent.match(/\\[(\[][^]{0,40}|\$\$[^]{0,40}/g) || []),
+    ...[...document.querySelectorAll(".math")].filter((it) => !it.querySelector("mjx-container"))
+      .map((it) => it.textContent),
+    ...[...document.querySelectorAll("mjx-merror")].map((it) => it.textContent),
+  ];
+}
+"""
+
+# Of every figure's two pictures: source, whether it is shown, its width on the screen and as drawn, and its filter.
+PICTURES = """
+async () => {
+  const pictures = [...document.querySelectorAll(".figure-frame img")];
+  for (const it of pictures) it.loading = "eager";
+  await Promise.all(pictures.map((it) => it.decode()));
+  return pictures.map((it) => ({
+    source: it.src, shown: it.checkVisibility(), width: it.clientWidth, drawn: it.width, natural: it.naturalWidth,
+    attribute: Number(it.getAttribute("width")), filter: getComputedStyle(it).filter,
+  }));
+}
+"""
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder below PREFIX and nothing else."""
+
+    def translate_path(self, path: str) -> str:
+        inside = path.startswith(PREFIX)
+        return super().translate_path(path.removeprefix(PREFIX.rstrip("/")) if inside else "/no/such/file")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    """The address of the book on a web server, below a path of its own."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def opened(browser: Browser, root: str, name: str, theme: str, viewport: dict[str, int]) -> Iterator[Page]:
+    """A page with its mathematics typeset; at the end it must have asked for nothing outside ``root`` and run clean."""
+    context = browser.new_context(viewport=viewport, color_scheme=theme)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: request.url.startswith((root, "data:")) or wrong.append(request.url))
+    # Leaving a page aborts what it was still loading: no fault of the page.
+    page.on("requestfailed", lambda it: it.failure == "net::ERR_ABORTED" or wrong.append(f"{it.failure}: {it.url}"))
+    page.on("response", lambda response: response.status < 400 or wrong.append(f"{response.status}: {response.url}"))
+    page.goto(root + name)
+    if name == "index.html":
+        page.wait_for_url("**/book/index.html")
+    page.evaluate("MathJax.startup.promise")
+    page.evaluate("document.fonts.ready")
+    yield page
+    page.evaluate("document.fonts.ready")
+    context.close()
+    assert wrong == []
+
+
+def check_pictures(page: Page, theme: str, scale: float) -> None:
+    """Of each pair the picture of the theme is shown, undimmed and no smaller than ``scale`` of its drawn size."""
+    pictures = page.evaluate(PICTURES)
+    for picture in pictures:
+        assert picture["shown"] is (f".{theme}" in picture["source"]), picture
+        if picture["shown"]:
+            assert picture["natural"] > 0, picture
+            assert picture["filter"] == "none", picture
+            assert picture["width"] >= scale * picture["attribute"] - 1, picture
+
+
+def test_page_from_disk_on_a_desk_in_the_light(browser: Browser, site: Path, page: str) -> None:
+    with opened(browser, f"{site.as_uri()}/", page, "light", DESK) as shown:
+        assert shown.evaluate(UNTYPESET) == []
+        assert shown.evaluate("document.documentElement.dataset.theme") == "light"
+        check_pictures(shown, "light", 0.0)
+
+
+def test_page_from_a_server_on_a_phone_in_the_dark(browser: Browser, served: str, page: str) -> None:
+    with opened(browser, served, page, "dark", PHONE) as shown:
+        assert shown.evaluate(UNTYPESET) == []
+        assert shown.evaluate("document.documentElement.dataset.theme") == "dark"
+        check_pictures(shown, "dark", 0.7)
+        wide, narrow = shown.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert wide <= narrow, "the page scrolls sideways"
+
+
+def test_solutions_are_hidden_until_clicked(browser: Browser, site: Path) -> None:
+    for path in site.glob("book/*.html"):
+        if 'class="solution dropdown' not in path.read_text(encoding="utf-8"):
+            continue
+        with opened(browser, f"{site.as_uri()}/", f"book/{path.name}", "light", PHONE) as shown:
+            for solution in shown.locator(".solution").all():
+                text = solution.locator("section")
+                assert not text.is_visible()
+                solution.locator(".admonition-title").click(position={"x": 4, "y": 4})
+                assert text.is_visible()
+                assert text.bounding_box()["height"] > 10
+
+
+def test_the_reader_chooses_the_theme(browser: Browser, site: Path) -> None:
+    chosen = set()
+    with opened(browser, f"{site.as_uri()}/", "book/fenichel.html", "light", DESK) as shown:
+        for _ in range(3):  # the button goes round: light, dark, as the system has it
+            shown.locator(".theme-switch-button").first.click()
+            theme = shown.evaluate("document.documentElement.dataset.theme")
+            check_pictures(shown, theme, 0.0)
+            chosen.add(theme)
+    assert chosen == {"light", "dark"}
+
+
+def test_the_ledger_can_be_filtered_and_linked_to(browser: Browser, site: Path) -> None:
+    shown_rows = "[...document.querySelectorAll('table.ledger tbody tr')].filter((it) => it.checkVisibility())"
+    with opened(browser, f"{site.as_uri()}/", "book/ledger.html", "light", DESK) as shown:
+        every = shown.evaluate(f"{shown_rows}.map((it) => ({{...it.dataset}}))")
+        for key in ("paper", "chapter", "status"):
+            for value in sorted({row[key] for row in every}):
+                shown.get_by_label(key).select_option(value)
+                left = shown.evaluate(f"{shown_rows}.map((it) => it.dataset.{key})")
+                expected = [row[key] for row in every if row[key] == value]
+                assert left == expected
+                assert f"{len(left)} of {len(every)}" in shown.locator(".ledger-filters output").inner_text()
+                assert f"({len(left)})" in shown.get_by_label(key).locator("option:checked").inner_text()
+            shown.get_by_label(key).select_option("*")
+        first = every[0]
+        shown.get_by_label("paper").select_option(first["paper"])
+        shown.get_by_label("status").select_option(first["status"])
+        both = shown.evaluate(f"{shown_rows}.length")
+        shown.reload()
+        assert shown.evaluate(f"{shown_rows}.length") == both
+        assert shown.get_by_label("status").input_value() == first["status"]
+
+
+@pytest.mark.parametrize("source", ["disk", "server"])
+def test_search_finds_a_chapter(browser: Browser, site: Path, served: str, source: str) -> None:
+    root = f"{site.as_uri()}/" if source == "disk" else served
+    with opened(browser, root, "search.html?q=Fenichel", "light", DESK) as shown:
+        found = shown.locator("#search-results li a")
+        found.first.wait_for()
+        links = [link.get_attribute("href").split("#")[0] for link in found.all()]
+        assert "book/fenichel.html" in links

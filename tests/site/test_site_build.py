@@ -1,0 +1,102 @@
+"""How a staged folder becomes a site: complete or not at all, with every fault named; and how it is served."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from matplotlib.figure import Figure
+
+from slowmanifold.press.site import SiteError, build
+
+ROOT = Path(__file__).parents[2]
+SERVE = """
+import sys
+from pathlib import Path
+from slowmanifold.press.site import serve
+serve(Path(sys.argv[1]), int(sys.argv[2]))
+"""
+PAGE = """# A chapter
+
+:::{figure} files/line.light.png
+:name: fig-line
+:alt: A straight line that rises from left to right.
+A line.
+
+The strip · {download}`data (CSV) <files/line.csv>`
+:::
+
+{numref}`fig-line` shows {prf:ref}`thm-line`.
+
+```{prf:theorem}
+:label: thm-line
+Lines rise: $x = t$.
+```
+"""
+
+
+def stage(folder: Path, text: str = PAGE) -> Path:
+    """A staged book of one page, with the settings and the style of the real one."""
+    files = folder / "book" / "files"
+    files.mkdir(parents=True)
+    shutil.copy(ROOT / "_config.yml", folder)
+    shutil.copytree(ROOT / "book" / "_static", folder / "book" / "_static")
+    (folder / "book" / "references.bib").touch()
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    (folder / "book" / "index.md").write_text(text)
+    (files / "line.csv").write_text("t,x\n0,0\n")
+    for theme in ("light", "dark"):
+        figure = Figure(figsize=(4, 3))
+        figure.add_subplot().plot([0, 1], [0, 1])
+        figure.savefig(files / f"line.{theme}.png", dpi=200)
+    return folder
+
+
+def test_a_site_is_made_beside_nothing_else(tmp_path: Path) -> None:
+    staged = stage(tmp_path / "staged")
+    before = sorted(staged.rglob("*"))
+    build(staged, tmp_path / "out" / "html")
+    assert sorted(staged.rglob("*")) == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["html"]
+    page = (tmp_path / "out" / "html" / "book" / "index.html").read_text()
+    for theme in ("light", "dark"):
+        assert f'class="only-{theme}" height="288" loading="lazy" src="../_images/line.{theme}.png"' in page
+    assert page.count('alt="A straight line that rises from left to right."') == 2
+    mathjax = tmp_path / "out" / "html" / "_static" / "mathjax"
+    assert sum(path.stat().st_size for path in mathjax.rglob("*") if path.is_file()) < 2.5e6
+
+
+def test_every_fault_of_a_book_is_named_and_no_site_appears(tmp_path: Path) -> None:
+    staged = stage(tmp_path / "staged", PAGE + "\nSee {numref}`fig-lost` and [there](gone.md) and {cite}`nobody`.\n")
+    (staged / "book" / "files" / "line.dark.png").unlink()
+    with pytest.raises(SiteError) as error:
+        build(staged, tmp_path / "html")
+    for fault in ("fig-lost", "gone.md", "nobody", "line.dark.png"):
+        assert fault in str(error.value)
+    assert str(tmp_path) not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["staged"]
+
+
+def test_without_strictness_warnings_do_not_matter(tmp_path: Path) -> None:
+    build(stage(tmp_path / "staged", PAGE + "\nSee {numref}`fig-lost`.\n"), tmp_path / "html", strict=False)
+    assert (tmp_path / "html" / "index.html").is_file()
+
+
+def test_a_taken_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("hello")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-c", SERVE, str(tmp_path), port]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+            address = server.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:")
+            assert port not in address
+            assert urlopen(address).read() == b"hello"
+            server.send_signal(signal.SIGINT)
+            assert server.wait(10) == 0

@@ -1,0 +1,233 @@
+"""Figures: one call draws the light and the dark one, and carries caption, alternative text and data unchanged."""
+
+import base64
+import csv
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nst
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color, to_rgb
+from matplotlib.figure import Figure
+
+from slowmanifold.figures import COLOUR, CYCLE, INK, figure, mark_fixed_points, render, speed_map, table_or_archive
+
+GOOD = {
+    "caption": "A line with $x^2$.",
+    "alt": "A line rises from the left to the right.",
+    "data": {"x": np.arange(3.0), "y": np.arange(3.0) ** 2},
+    "size": (2.0, 1.5),
+}
+
+
+def line(ax):
+    ax.plot([0, 1, 2], [0, 1, 4])
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed: data and metadata of each output."""
+    outputs = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, metadata: outputs.append((data, metadata)))
+    return outputs
+
+
+def pixels(encoded):
+    return mpl.image.imread(io.BytesIO(base64.b64decode(encoded)), format="png")
+
+
+def test_a_figure_is_a_light_image_with_all_the_rest_beside_it(shown):
+    assert figure("a-line", line, seed=7, **GOOD) is None
+    [(data, metadata)] = shown
+    assert set(data) == {"text/plain", "image/png"}
+    assert data["text/plain"] == "figure a-line"
+    told = metadata["figure"]
+    assert {name: told[name] for name in ("name", "caption", "alt", "seed", "width", "suffix")} == {
+        "name": "a-line",
+        "caption": GOOD["caption"],
+        "alt": GOOD["alt"],
+        "seed": 7,
+        "width": 2.0,
+        "suffix": "csv",
+    }
+    assert base64.b64decode(told["data"]).decode() == "x,y\n0.0,0.0\n1.0,1.0\n2.0,4.0\n"
+
+
+def test_the_light_and_the_dark_image_differ_in_ink_and_paper_alone(shown):
+    figure("a-line", line, **GOOD)
+    [(data, metadata)] = shown
+    light, dark = pixels(data["image/png"]), pixels(metadata["figure"]["dark"])
+    assert light.shape == dark.shape == (300, 400, 4), "2 by 1.5 inches at 200 dots"
+    for image, theme in ((light, "light"), (dark, "dark")):
+        assert np.allclose(image[0, 0, :3], to_rgb(INK[theme][1]), atol=1 / 255)
+        assert (np.abs(image[..., :3] - to_rgb(CYCLE[theme][0])).max(-1) < 1 / 255).any(), "the first of its colours"
+    drawn = [np.abs(image[..., :3] - image[0, 0, :3]).max(-1) > 0.5 for image in (light, dark)]
+    assert (drawn[0] == drawn[1]).mean() > 0.98
+
+
+def test_the_same_data_give_the_same_bytes(shown):
+    figure("a-line", line, **GOOD)
+    figure("a-line", line, **{**GOOD, "data": {"x": np.ones((2, 2)), "y": np.arange(3)}})
+    figure("a-line", line, **GOOD)
+    figure("a-line", line, **{**GOOD, "data": {"x": np.ones((2, 2)), "y": np.arange(3)}})
+    assert shown[:2] == shown[2:]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2)])
+def test_draw_is_called_once_a_theme_on_fresh_axes_of_the_shape(shown, shape):
+    seen = []
+    figure("panels", seen.append, shape=shape, **GOOD)
+    assert len(seen) == 2
+    for axes in seen:
+        assert np.shape(axes) == (() if shape == (1, 1) else tuple(n for n in shape if n > 1))
+        assert all(isinstance(ax, Axes) for ax in np.ravel(axes))
+    assert not set(np.ravel(seen[0])) & set(np.ravel(seen[1]))
+
+
+def test_a_drawing_sees_the_ink_of_its_theme_and_leaves_the_settings_as_they_were(shown):
+    before = dict(mpl.rcParams)
+    inks = []
+    figure("a-line", lambda ax: inks.append(mpl.rcParams["text.color"]), **GOOD)
+    assert inks == [INK["light"][0], INK["dark"][0]]
+    assert dict(mpl.rcParams) == before
+
+    def broken(ax):
+        raise RuntimeError("while drawing")
+
+    with pytest.raises(RuntimeError, match="while drawing"):
+        figure("a-line", broken, **GOOD)
+    assert dict(mpl.rcParams) == before
+    assert len(shown) == 1, "a figure that is not drawn is not shown"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_colour_can_be_told_from_the_paper_and_from_the_others(theme):
+    """WCAG's contrast of graphics, 3 to 1, against the paper."""
+
+    def luminance(colour):
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+        return np.dot(parts, [0.2126, 0.7152, 0.0722])
+
+    for colour in (*CYCLE[theme], INK[theme][0]):
+        dark, light = sorted([luminance(colour), luminance(INK[theme][1])])
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+    assert len(set(CYCLE[theme])) == len(CYCLE[theme]) == len(COLOUR)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "A line"}, "name is 'A line'; allowed are"),
+        ({"name": ""}, "name is ''"),
+        ({"name": "../line"}, "name is '../line'"),
+        ({"name": "line-"}, "name is 'line-'"),
+        ({"caption": " \n"}, "figure a-line: caption is empty"),
+        ({"alt": ""}, "figure a-line: alt is ''"),
+        ({"alt": "figures/line.png"}, "figure a-line: alt is 'figures/line.png'; it must say"),
+        ({"data": {}}, "figure a-line: data is empty"),
+        ({"data": {"x": [1.0, None]}}, "data 'x' is no array"),
+    ],
+)
+def test_a_figure_that_lacks_something_is_refused_before_it_is_drawn(shown, changes, message):
+    def never(ax):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=message):
+        figure(**{"name": "a-line", "draw": never, **GOOD, **changes})
+    assert not shown
+
+
+# Data
+
+
+def columns(content):
+    head, *rows = csv.reader(io.StringIO(content.decode()))
+    return dict(zip(head, zip(*rows, strict=True), strict=True))
+
+
+same_length = st.integers(1, 5).flatmap(
+    lambda size: st.tuples(
+        nst.arrays(np.float64, size, elements=st.floats()),
+        nst.arrays(np.int64, size),
+        nst.arrays(np.float32, size, elements=st.floats(width=32)),
+    )
+)
+
+
+@settings(deadline=None)
+@given(same_length)
+def test_a_table_keeps_every_digit(arrays):
+    names = ("x", "n, or how many", 'the "fast" one')
+    suffix, content = table_or_archive(dict(zip(names, arrays, strict=True)))
+    assert suffix == "csv"
+    found = columns(content)
+    assert tuple(found) == names
+    for name, array in zip(names, arrays, strict=True):
+        np.testing.assert_array_equal(np.array(found[name]).astype(array.dtype), array)
+
+
+def test_a_table_may_have_words():
+    kinds = ["stable", "saddle, of index 1", 'a "ghost"', ""]
+    suffix, content = table_or_archive({"kind": kinds, "x": torch.arange(4)})
+    assert suffix == "csv"
+    assert columns(content) == {"kind": tuple(kinds), "x": ("0", "1", "2", "3")}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": np.arange(3.0), "y": np.arange(4)},
+        {"x": np.linspace(0, 1, 6).reshape(2, 3)},
+        {"x": np.arange(3.0), "scale": 0.1},
+        {"x": torch.rand(2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), "kinds": ["a", "b"]},
+    ],
+)
+def test_what_is_no_table_is_an_archive_that_keeps_every_array(data):
+    suffix, content = table_or_archive(data)
+    assert suffix == "npz"
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        assert set(archive) == set(data)
+        for name, array in data.items():
+            np.testing.assert_array_equal(archive[name], np.asarray(array))
+            assert archive[name].dtype == np.asarray(array).dtype
+
+
+# Parts of figures
+
+
+def test_the_speed_map_shows_decades_of_speed_at_its_place():
+    """A rotation about the origin: the speed is the radius, and at the origin nothing is infinite."""
+    x, y = np.linspace(-1, 1, 5), np.linspace(-2, 2, 9)
+    at = np.stack(np.meshgrid(x, y), axis=-1)
+    velocity = at @ np.array([[0, 1], [-1, 0]])
+    ax = Figure().subplots()
+    mesh = speed_map(ax, x, y, velocity, vmin=-2.0, vmax=0.0)
+    shaded = np.asarray(mesh.get_array()).reshape(9, 5)
+    radius = np.hypot(*np.moveaxis(at, -1, 0))
+    np.testing.assert_allclose(10.0**shaded, np.where(radius > 0, radius, 1e-3), rtol=1e-12)
+    assert mesh.get_clim() == (-2.0, 0.0)
+
+
+def test_fixed_points_are_marked_by_what_they_are():
+    ax = Figure().subplots()
+    mark_fixed_points(ax, torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), ["stable", "saddle", "unstable"])
+    assert [(*np.ravel(mark.get_xdata()), *np.ravel(mark.get_ydata())) for mark in ax.lines] == [(0, 1), (2, 3), (4, 5)]
+    assert [mark.get_fillstyle() for mark in ax.lines] == ["full", "left", "none"]
+    assert all(
+        same_color(mark.get_color(), COLOUR[kind])
+        for mark, kind in zip(ax.lines, ("stable", "saddle", "unstable"), strict=True)
+    )
+    with pytest.raises(ValueError, match="zip"):
+        mark_fixed_points(ax, np.zeros((2, 2)), ["stable"])
+    with pytest.raises(KeyError, match="centre"):
+        mark_fixed_points(ax, np.zeros((1, 2)), ["centre"])
+
+
+def test_the_drawing_is_what_the_theme_makes_of_the_same_calls():
+    images = [render(line, theme, (1, 1), (1.0, 1.0)) for theme in ("light", "dark", "light")]
+    assert images[0] == images[2] != images[1]

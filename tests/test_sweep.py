@@ -1,0 +1,524 @@
+"""Sweeps: the table, its independence of workers and order, what is kept and when it is computed again, and deaths."""
+
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
+
+import dask
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+import torch
+from distributed import LocalCluster
+
+import slowmanifold
+from slowmanifold import sources, sweep, workers
+from slowmanifold.dynamics.fixed_points import relu_fixed_points
+from slowmanifold.networks.line import bounded_line_attractor
+from slowmanifold.networks.ring import PlanarRing
+
+ROOT = Path(__file__).parents[1]
+LOCK = threading.Lock()
+
+
+def walk(steps, scale, generator):
+    x = scale * torch.randn(steps, generator=generator, dtype=torch.float64)
+    return {"mean": x.mean(), "first": x[:2], "threads": torch.get_num_threads()}
+
+
+def noted(log, **parameters):
+    """A file in ``log`` for each call that began, named by its parameters."""
+    (Path(log) / f"{parameters} {uuid4()}").touch()
+
+
+def calls(log):
+    """What was called how often."""
+    names = [path.name.rsplit(" ", 1)[0] for path in log.iterdir()]
+    return {name: names.count(name) for name in names}
+
+
+def square(log, x):
+    noted(log, x=x)
+    return {"y": x * x}
+
+
+def same(one, other):
+    return list(one) == list(other) and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def log(tmp_path):
+    (tmp_path / "log").mkdir()
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return tmp_path / "kept"
+
+
+# The table
+
+
+def test_the_table_is_what_nested_loops_give(kept):
+    grid = {"steps": [5, 7], "scale": np.array([1.0, 2.0, 3.0])}
+    table = sweep.sweep(walk, grid, 4, entropy=3, folder=kept, n_jobs=1)
+    assert list(table) == ["steps", "scale", "seed", "mean", "first", "threads"]
+    assert table["first"].shape == (24, 2)
+    assert table["steps"].dtype == np.int64
+    assert table["scale"].dtype == np.float64
+    row = 0
+    for steps in grid["steps"]:
+        for scale in grid["scale"]:
+            for index, seed in enumerate(sweep.child_seeds(3, 4)):
+                expected = walk(steps, scale, torch.Generator().manual_seed(seed))
+                assert (table["steps"][row], table["scale"][row], table["seed"][row]) == (steps, scale, index)
+                assert table["mean"][row] == expected["mean"]
+                np.testing.assert_array_equal(table["first"][row], expected["first"])
+                row += 1
+    assert row == table["seed"].size
+
+
+def test_results_depend_neither_on_the_workers_nor_on_the_order(tmp_path):
+    grid = {"steps": [50, 70], "scale": [1.0, 2.0]}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        alone = sweep.sweep(walk, grid, 3, folder=tmp_path / "1", n_jobs=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert (alone["threads"] == 1).all()
+    assert same(alone, sweep.sweep(walk, grid, 3, folder=tmp_path / "2", n_jobs=2))
+    turned = {"scale": [2.0, 1.0], "steps": [70, 50]}
+    backwards = sweep.sweep(walk, turned, 3, folder=tmp_path / "3", n_jobs=2)
+    means = alone["mean"].reshape(2, 2, 3)
+    np.testing.assert_array_equal(backwards["mean"].reshape(2, 2, 3), means.transpose(1, 0, 2)[::-1, ::-1])
+
+
+def test_a_call_cannot_change_what_another_gets(kept):
+    def greedy(items, generator):
+        items.append(torch.randint(9, (1,), generator=generator).item())
+        return {"length": len(items)}
+
+    items = []
+    table = sweep.sweep(greedy, {"items": [items]}, 5, folder=kept, n_jobs=1)
+    assert table["length"].tolist() == [1] * 5
+    assert items == []
+
+
+def test_values_of_any_kind_are_columns(kept):
+    def describe(network, name, flag, shift):
+        return {"size": network().W.shape[-1], "text": f"{name} {flag} {shift}"}
+
+    grid = {
+        "network": [bounded_line_attractor],
+        "name": ["one", "another"],
+        "flag": np.array([True, False]),
+        "shift": [None, 1.5],
+    }
+    table = sweep.sweep(describe, grid, 1, folder=kept, n_jobs=1)
+    assert {name: table[name].dtype.kind for name in grid} == {"network": "O", "name": "U", "flag": "b", "shift": "O"}
+    assert table["network"][0] is bounded_line_attractor
+    assert table["text"][0] == "one True None"
+
+
+def test_memory_does_not_grow_with_the_number_of_points(kept):
+    def heavy(x):
+        return {"sum": np.full(250_000, float(x)).sum()}
+
+    tracemalloc.start()
+    try:
+        table = sweep.sweep(heavy, {"x": range(60)}, 1, folder=kept, n_jobs=1)
+        assert tracemalloc.get_traced_memory()[1] < 5 * 8 * 250_000
+    finally:
+        tracemalloc.stop()
+    assert table["sum"][-1] == 59 * 250_000
+
+
+# Seeds
+
+
+def test_child_seeds_are_distinct_reproducible_and_do_not_depend_on_their_number():
+    many = sweep.child_seeds(0, 200_000)
+    plain = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(0).spawn(200_000)]
+    assert len(set(plain)) < len(plain) == len(set(many)) == len(many)
+    assert many[:1000] == sweep.child_seeds(0, 1000)
+    assert not set(many[:1000]) & set(sweep.child_seeds(1, 1000))
+
+
+def test_torch_seeds_by_32_bits_alone():
+    draws = [torch.randn(4, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5 + 2**32)]
+    assert torch.equal(*draws)
+
+
+def test_draws_of_different_seeds_are_uncorrelated():
+    generators = [torch.Generator().manual_seed(seed) for seed in sweep.child_seeds(0, 40)]
+    x = torch.stack([torch.randn(10_000, generator=generator, dtype=torch.float64) for generator in generators])
+    correlations = torch.corrcoef(x)[*torch.triu_indices(40, 40, 1)] * 10_000**0.5
+    assert correlations.abs().max() < 4.5  # of 780 standard normal numbers: exceeded once in 200 times
+    assert abs(correlations.std() - 1) < 0.1
+
+
+# What is kept
+
+
+def test_only_what_is_missing_is_computed(log, kept):
+    def point(log, x, generator):
+        noted(log, x=x)
+        return {"y": x + torch.rand(1, generator=generator).item()}
+
+    first = sweep.sweep(point, {"log": [str(log)], "x": [1, 2]}, 2, folder=kept, n_jobs=1)
+    assert same(first, sweep.sweep(point, {"x": [1, 2], "log": [str(log)]}, 2, folder=kept, n_jobs=1) | first)
+    assert sum(calls(log).values()) == 4
+    wider = sweep.sweep(point, {"log": [str(log)], "x": [2, 3, 1]}, 2, folder=kept, n_jobs=1)
+    more = sweep.sweep(point, {"log": [str(log)], "x": [1, 2]}, 3, folder=kept, n_jobs=1)
+    assert calls(log) == {"{'x': 1}": 3, "{'x': 2}": 3, "{'x': 3}": 2}
+    np.testing.assert_array_equal(wider["y"][[4, 5, 0, 1]], first["y"])
+    np.testing.assert_array_equal(more["y"][[0, 1, 3, 4]], first["y"])
+    sweep.sweep(point, {"log": [str(log)], "x": [1, 2]}, 2, entropy=1, folder=kept, n_jobs=1)
+    assert sum(calls(log).values()) == 12
+
+
+def test_a_file_that_was_cut_off_is_computed_again(log, kept):
+    grid = {"log": [str(log)], "x": [3]}
+    table = sweep.sweep(square, grid, 1, folder=kept, n_jobs=1)
+    (file,) = kept.glob("square-*/*")
+    whole = file.read_bytes()
+    for cut in (0, 1, len(whole) // 2):
+        file.write_bytes(whole[:cut])
+        assert same(table, sweep.sweep(square, grid, 1, folder=kept, n_jobs=1))
+        assert file.read_bytes() == whole
+    assert calls(log) == {"{'x': 3}": 4}
+
+
+def from_text(text):
+    """The function f of a module of one's own that reads ``text``."""
+    module = ModuleType("own")
+    exec(text, module.__dict__)
+    return module.f
+
+
+TEXT = """
+import numpy as np
+FACTOR = np.array([2.0, 3.0])
+class Model:
+    gain = 1.0
+    def out(self, x):
+        return self.gain * x
+def offset():
+    return 0.0
+def maker(power):
+    def inner(x):
+        return [x**power + offset() for _ in range(2)][0]
+    return inner
+inner = maker(1)
+def f(x, scale=2.0):
+    return {"y": scale * FACTOR.sum() * Model().out(inner(x))}
+"""
+
+
+def test_an_unchanged_function_has_the_same_key_wherever_it_stands():
+    moved = TEXT.replace("def f(x", "# a remark\n\n\ndef f(x").replace("    return 0.0", "    return  0.0  # nothing")
+    assert sources.sources(from_text(TEXT), "f").key == sources.sources(from_text(moved), "f").key
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{"y": scale *', '{"y": -scale *'),
+        ("scale=2.0", "scale=2.5"),
+        ("[2.0, 3.0]", "[2.0, 3.5]"),
+        ("gain = 1.0", "gain = 1.5"),
+        ("self.gain * x", "self.gain + x"),
+        ("return 0.0", "return 0.5"),
+        ("maker(1)", "maker(2)"),
+        ("x**power", "x*power"),
+    ],
+)
+def test_a_function_counts_with_all_that_it_uses(old, new):
+    assert old in TEXT
+    assert sources.sources(from_text(TEXT), "f").key != sources.sources(from_text(TEXT.replace(old, new)), "f").key
+
+
+def test_a_changed_function_is_computed_again(kept):
+    for number in (1, 2):
+        function = from_text(f"def f(x):\n    return {{'y': {number} * x}}")
+        assert sweep.sweep(function, {"x": [5]}, 1, folder=kept, n_jobs=1)["y"] == 5 * number
+
+
+def test_a_changed_module_of_the_package_is_computed_again(log, kept, monkeypatch):
+    def count(log, x):
+        noted(log, x=x)
+        return {"points": len(relu_fixed_points(*bounded_network(x)).points)}
+
+    def bounded_network(x):
+        network = bounded_line_attractor(alpha=x)
+        return network.W, network.b
+
+    def runs():
+        sweep.sweep(count, {"log": [str(log)], "x": [1.0]}, 1, folder=kept, n_jobs=1)
+        return sum(calls(log).values())
+
+    used = sources.sources(count, "f").modules
+    assert {"slowmanifold.dynamics.fixed_points", "slowmanifold.networks.line"} <= set(used)
+    unused = sorted(set(sources.AT_IMPORT) - set(used))
+    assert "slowmanifold.sweep" in unused
+    assert runs() == 1
+    monkeypatch.setattr(sources, "package_files", lambda: sources.AT_IMPORT)
+    monkeypatch.setitem(sources.AT_IMPORT, unused[0], "changed")
+    assert runs() == 1
+    for expected, module in enumerate(used, 2):
+        monkeypatch.setitem(sources.AT_IMPORT, module, "changed")
+        assert runs() == expected
+
+
+def test_a_file_changed_after_it_was_imported_is_refused(monkeypatch):
+    monkeypatch.setitem(sources.AT_IMPORT, "slowmanifold.networks.ring", "as it was")
+    with pytest.raises(RuntimeError, match=r"slowmanifold\.networks\.ring: changed on disk .* restart"):
+        sources.sources(PlanarRing().velocity, "field")
+    sources.sources(bounded_line_attractor, "network")
+
+
+def test_a_worker_with_other_code_is_refused():
+    package = pickle.dumps((b"", {"numpy": "0.1", "slowmanifold.networks.gone": "0", "Python": "3.11"}))
+    with pytest.raises(RuntimeError, match=r"a worker has another numpy, slowmanifold\.networks\.gone, Python"):
+        workers.unpacked(package)
+
+
+def test_results_are_kept_in_the_book_or_in_the_users_cache(tmp_path, monkeypatch):
+    (tmp_path / "_toc.yml").touch()
+    (tmp_path / "book").mkdir()
+    monkeypatch.chdir(tmp_path / "book")
+    assert sweep.default_folder() == tmp_path / "_build" / "sweeps"
+    (tmp_path / "_toc.yml").unlink()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if sys.platform == "linux":
+        assert sweep.default_folder() == tmp_path / "cache" / "slowmanifold" / "sweeps"
+
+
+# What fails
+
+
+def test_a_failing_point_is_reported_and_the_others_are_kept(log, kept):
+    def fragile(log, x):
+        noted(log, x=x)
+        if x == 2 and not (Path(log).parent / "mended").exists():
+            raise ArithmeticError("no two")
+        return {"y": x * x}
+
+    grid = {"log": [str(log)], "x": [1, 2, 3]}
+    with pytest.raises(sweep.PointsFailed) as caught:
+        sweep.sweep(fragile, grid, 1, folder=kept, n_jobs=2)
+    assert "1 of 3 points failed" in str(caught.value)
+    assert re.search(r"fragile\(log='.*', x=2\), seed 0: ArithmeticError: no two", str(caught.value))
+    (failure,) = caught.value.failures
+    assert failure.point.parameters["x"].given == 2
+    assert 'raise ArithmeticError("no two")' in failure.error
+    assert caught.value.table["x"].tolist() == [1, 3]
+    assert caught.value.table["y"].tolist() == [1, 9]
+    (log.parent / "mended").touch()
+    assert sweep.sweep(fragile, grid, 1, folder=kept, n_jobs=2)["y"].tolist() == [1, 4, 9]
+    assert calls(log) == {"{'x': 1}": 1, "{'x': 2}": 2, "{'x': 3}": 1}
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (3.0, "allowed is a dict of named results"),
+        ({}, "allowed is a dict of named results"),
+        ({1: 2.0}, "allowed is a dict of named results"),
+        ({"x": 1.0}, "'x', which is the name of another column"),
+        ({"seed": 1.0}, "'seed', which is the name of another column"),
+        ({"y": object()}, "allowed are numbers, text and arrays"),
+        ({"y": torch.ones(1, requires_grad=True)}, "requires grad"),
+    ],
+)
+def test_what_is_no_row_of_a_table_is_a_failure(result, message):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
+        sweep.row_of(lambda x: result, x=1)
+
+
+@pytest.mark.parametrize("results", [[{"y": 1.0}, {"z": 1.0}], [{"y": [1.0]}, {"y": [1.0, 2.0]}]])
+def test_results_of_different_shapes_are_no_table(results, kept):
+    with pytest.raises(ValueError, match=r"the function returned .* at \(x=1\), seed 0, but .* at \(x=0\), seed 0"):
+        sweep.sweep(lambda x: results[x], {"x": [0, 1]}, 1, folder=kept, n_jobs=1)
+
+
+def mortal(log, x):
+    noted(log, x=x)
+    time.sleep(0.1)
+    if x == 4 or (x == 1 and calls(Path(log))["{'x': 1}"] == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"y": x * x}
+
+
+def test_a_point_whose_worker_is_killed_is_run_again(log, kept):
+    with pytest.raises(sweep.PointsFailed, match=r"mortal\(log='.*', x=4\), seed 0: its worker died twice") as caught:
+        sweep.sweep(mortal, {"log": [str(log)], "x": range(7)}, 1, folder=kept, n_jobs=2)
+    assert caught.value.table["x"].tolist() == [0, 1, 2, 3, 5, 6]
+    assert caught.value.table["y"].tolist() == [0, 1, 4, 9, 25, 36]
+    assert calls(log)["{'x': 1}"] >= 2
+
+
+def test_a_sweep_whose_process_is_killed_goes_on_where_it_stopped(log, tmp_path):
+    package = Path(slowmanifold.__file__).parent
+    shutil.copytree(package, tmp_path / "slowmanifold", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "script.py").write_text(
+        "import time, uuid, pathlib, sys\n"
+        "from slowmanifold.networks.line import bounded_line_attractor\n"
+        "from slowmanifold.sweep import sweep\n"
+        "def point(log, x):\n"
+        "    pathlib.Path(log, f'{x} {uuid.uuid4()}').touch()\n"
+        "    time.sleep(0.1)\n"
+        "    return {'trace': bounded_line_attractor(alpha=x).W.trace()}\n"
+        "if __name__ == '__main__':\n"
+        "    print(sweep(point, {'log': ['log'], 'x': range(1, 41)}, 1, folder='kept', n_jobs=2)['x'].tolist())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    arguments = {"args": [sys.executable, "script.py"], "cwd": tmp_path, "env": environment, "text": True}
+    process = subprocess.Popen(**arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.poll() is None and len(list((tmp_path / "kept").glob("*/*"))) < 8:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()  # ends when the workers have closed their ends: they do not outlive their parent
+    finished = len(list((tmp_path / "kept").glob("*/" + "[0-9a-f]" * 32)))
+    begun = sum(calls(log).values())
+    assert 8 <= finished <= begun < 40
+
+    def again():
+        before = sum(calls(log).values())
+        output = subprocess.run(**arguments, capture_output=True, check=True)
+        assert output.stdout == f"{list(range(1, 41))}\n"
+        assert output.stderr == ""
+        return sum(calls(log).values()) - before
+
+    assert again() == 40 - finished
+    line = tmp_path / "slowmanifold" / "networks" / "line.py"
+    line.write_text(line.read_text() + "\n# changed\n")
+    assert again() == 40
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("function", "grid", "seeds", "message"),
+    [
+        (3, {"x": [1]}, 1, "function is 3; allowed is something to call"),
+        (square, {}, 1, "grid is empty"),
+        (square, {"log": ["a"], "x": []}, 1, r"grid\['x'\] is empty"),
+        (square, {"log": ["a"], "x": 1.0}, 1, r"grid\['x'\] is 1\.0; allowed is a list"),
+        (square, {"log": "folder", "x": [1]}, 1, r"grid\['log'\] is 'folder'; allowed is a list"),
+        (square, {"log": ["a"], "y": [1]}, 1, "grid has 'y'; the function's parameters are log, x"),
+        (square, {"log": ["a"]}, 1, "grid has no 'x', which the function needs"),
+        (walk, {"steps": [1], "scale": [1], "generator": [1]}, 1, "grid has 'generator'"),
+        (lambda seed: {"y": seed}, {"seed": [1]}, 1, "grid has 'seed'"),
+        (walk, {"steps": [1], "scale": [1]}, 0, "seeds is 0; allowed: 1, 2, 3"),
+        (walk, {"steps": [1], "scale": [1]}, 1.5, "seeds is 1.5; allowed: 1, 2, 3"),
+        (square, {"log": ["a"], "x": [1]}, 2, "seeds is 2; allowed is 1, as the function takes no generator"),
+        (lambda x: LOCK, {"x": [1]}, 1, r"function: globals of .*\['LOCK'\] is .* which has no lasting description"),
+        (square, {"log": ["a"], "x": [LOCK]}, 1, r"grid\['x'\] is .* which has no lasting description"),
+    ],
+)
+def test_wrong_arguments_are_named(function, grid, seeds, message, kept, unchecked):
+    with pytest.raises(ValueError, match=message):
+        sweep.sweep(function, grid, seeds, folder=kept, n_jobs=1)
+    assert not kept.exists()
+
+
+def test_what_cannot_be_sent_is_named():
+    with pytest.raises(ValueError, match=r"grid\['x'\] is .*lock.*, which cannot be sent to a worker"):
+        workers.pickled(LOCK, "grid['x']", ())
+
+
+# A terminal and a notebook
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_is_shown_on_a_terminal_only(terminal, log, kept, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    sweep.sweep(square, {"log": [str(log)], "x": [1, 2]}, 1, folder=kept, n_jobs=1)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert ("2/2" in output.err) is terminal
+    assert terminal or output.err == ""
+
+
+def test_a_function_of_a_notebook_runs_in_workers_and_says_nothing(kept):
+    cells = [
+        "from slowmanifold.sweep import sweep\nimport os\nOFFSET = 1",
+        "def helper(x):\n    return x + OFFSET",
+        "def point(x):\n    return {'y': helper(x), 'worker': os.getpid() != PARENT}",
+        f"PARENT = os.getpid()\ntable = sweep(point, {{'x': [1, 2, 3]}}, 1, folder={str(kept)!r}, n_jobs=2)",
+        "table['y'].tolist(), table['worker'].all().item()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    *silent, last = notebook.cells
+    assert [cell.outputs for cell in silent] == [[]] * 4
+    assert [output.data["text/plain"] for output in last.outputs] == ["([2, 3, 4], True)"]
+
+
+# A Dask cluster
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a real cluster of two worker processes, whose scheduler gives a call up at its first death."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs="critical"
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def test_the_same_call_runs_on_a_cluster(scheduler, tmp_path, monkeypatch):
+    def pid(x):
+        time.sleep(0.05)
+        return {"pid": os.getpid()}
+
+    grid = {"steps": [50, 70], "scale": [1.0, 2.0]}
+    alone = sweep.sweep(walk, grid, 3, folder=tmp_path / "1", n_jobs=1)
+    assert same(alone, sweep.sweep(walk, grid, 3, folder=tmp_path / "2", scheduler=scheduler))
+    monkeypatch.setenv(sweep.SCHEDULER, scheduler)
+    processes = set(sweep.sweep(pid, {"x": range(20)}, 1, folder=tmp_path / "3")["pid"].tolist())
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+
+
+def test_a_cluster_loses_no_other_point_with_a_worker(scheduler, log, kept):
+    with pytest.raises(sweep.PointsFailed, match=r"mortal\(log='.*', x=4\), seed 0: its worker died twice") as caught:
+        sweep.sweep(mortal, {"log": [str(log)], "x": range(7)}, 1, folder=kept, scheduler=scheduler)
+    assert caught.value.table["y"].tolist() == [0, 1, 4, 9, 25, 36]
+
+
+def test_a_scheduler_that_does_not_answer_is_named(log, kept):
+    with dask.config.set({"distributed.comm.timeouts.connect": 0.5}), pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
+        sweep.sweep(square, {"log": [str(log)], "x": [1]}, 1, folder=kept, scheduler="tcp://127.0.0.1:9")
+
+
+# The page
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "book" / "sweeps.md").read_text()
+    example, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    exec(compile(example, "sweeps.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out == shown
