@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slowmanifold.claims import (
@@ -35,7 +35,6 @@ GOOD = {
     "status": "holds",
 }
 
-fast = settings(deadline=None)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -159,7 +158,6 @@ def test_a_file_that_is_no_list_of_records_is_refused(tmp_path, text, message):
 # Expectations and verdicts
 
 
-@fast
 @given(expect=st.integers(-1000, 1000), within=st.integers(0, 10), eighths=st.integers(-16, 16))
 def test_a_value_meets_what_is_expected_within_the_tolerance_and_only_there(expect, within, eighths):
     """Eighths and powers of two make the sums exact, so that the edge itself is tested."""
@@ -168,7 +166,6 @@ def test_a_value_meets_what_is_expected_within_the_tolerance_and_only_there(expe
     assert Expectation(expect=float(expect), within=tolerance).met_by(value) is (abs(eighths) <= 8)
 
 
-@fast
 @given(bound=numbers, value=numbers)
 def test_bounds_are_met_on_their_own_side_alone(bound, value):
     assert Expectation(above=bound).met_by(value) is (value > bound)
@@ -191,7 +188,6 @@ def judged(status, expectation, instead=None):
     return Record("a.b", "local", "eq. 1", "so it is", status, expectation, "note", instead)
 
 
-@fast
 @given(expectation=expectations, value=numbers)
 def test_a_value_that_agrees_with_the_paper_does_not_deviate_and_the_other_way_round(expectation, value):
     holds, corrected, deviates, unmeasured = (
@@ -201,14 +197,12 @@ def test_a_value_that_agrees_with_the_paper_does_not_deviate_and_the_other_way_r
     assert unmeasured is False
 
 
-@fast
 @given(expectation=expectations, instead=expectations, value=numbers)
 def test_a_value_deviates_where_it_misses_the_paper_and_meets_what_we_find(expectation, instead, value):
     agrees = judged("deviates", expectation, instead).agrees(value)
     assert agrees is (instead.met_by(value) and not expectation.met_by(value))
 
 
-@fast
 @given(
     expectation=expectations, value=st.sampled_from([math.nan, math.inf, -math.inf]), status=st.sampled_from(STATUSES)
 )
@@ -359,7 +353,6 @@ def test_the_records_are_found_from_inside_the_book_and_from_its_project(tmp_pat
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="$"), max_size=20)
 
 
-@fast
 @given(before=words, formula=words.filter(bool), after=words)
 def test_text_is_escaped_and_formulae_are_wrapped(before, formula, after):
     plain, opening, typeset, closing, rest = re.fullmatch(

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
 from matplotlib.axes import Axes
@@ -159,7 +159,6 @@ same_length = st.integers(1, 5).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(same_length)
 def test_a_table_keeps_every_digit(arrays):
     names = ("x", "n, or how many", 'the "fast" one')

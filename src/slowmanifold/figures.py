@@ -14,11 +14,13 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,7 +29,8 @@ CYCLE = {
     "light": ["#0060a8", "#c44e00", "#007a5c", "#a34a85", "#8a6d00", "#2a7fb8", "#4d4d4d"],
     "dark": ["#6cb8f0", "#ff9a4d", "#4fd1a5", "#e59ac8", "#f0d060", "#9bd3f5", "#c8c8c8"],
 }
-INK = {"light": ("#1d2127", "#ffffff"), "dark": ("#e3e6ea", "#14181e")}
+# Ink and paper of the page, as in the style sheet.
+INK = {"light": ("#24221e", "#fdfcf9"), "dark": ("#dfdad0", "#17191c")}
 
 # What a colour means throughout the book; entries of the cycle, so that they follow the theme.
 COLOUR = {
@@ -139,42 +142,24 @@ def figure(
     display({"text/plain": f"figure {name}", "image/png": light}, raw=True, metadata={"figure": extras})
 
 
-def speed_map(ax: Axes, x: Any, y: Any, velocity: Any, *, vmin: float, vmax: float) -> Any:
-    """Shade the plane by the logarithm of the speed and draw the stream lines of ``velocity`` (ny, nx, 2) on it.
+def letter_panels(axes: Iterable[Axes], titles: Iterable[str] = ()) -> None:
+    """Letter the panels of a figure a, b, c, …, with a few words after the letter where ``titles`` has some."""
+    for ax, letter, title in zip_longest(axes, ascii_lowercase, titles):
+        if ax is None:
+            break
+        above = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        ax.annotate(letter, (0, 1), (0, 6), weight="bold", **above)
+        ax.annotate(title or "", (0, 1), (14, 6), **above)
 
-    ``x`` and ``y`` are the axes of the grid; ``vmin`` and ``vmax`` are decades of speed. Returns the shaded mesh, for
-    a colour bar.
+
+def mark_fixed_points(ax: Axes, points: Any, kinds: Iterable[str]) -> None:
+    """Mark fixed points (n, 2) of each of ``kinds``: ``stable`` filled, ``saddle`` half filled, ``unstable`` open.
+
+    An edge in the colour of the ink within a halo in that of the paper makes a mark show on any ground.
     """
-    velocity = np.asarray(velocity)
-    speed = np.log10(np.maximum(np.hypot(velocity[..., 0], velocity[..., 1]), 10.0 ** (vmin - 1)))
-    mesh = ax.pcolormesh(x, y, speed, vmin=vmin, vmax=vmax, shading="gouraud", rasterized=True)
-    ax.streamplot(
-        np.asarray(x),
-        np.asarray(y),
-        velocity[..., 0],
-        velocity[..., 1],
-        color=(1, 1, 1, 0.55),
-        linewidth=0.6,
-        arrowsize=0.7,
-        density=0.8,
-    )
-    return mesh
-
-
-def mark_fixed_points(ax: Axes, points: Any, kinds: Any) -> None:
-    """Mark fixed points (n, 2): stable ones filled, saddles half filled, unstable ones open."""
     fill = {"stable": "full", "saddle": "left", "unstable": "none"}
+    ink, paper = rcParams["text.color"], rcParams["axes.facecolor"]
     for (x, y), kind in zip(np.asarray(points), kinds, strict=True):
-        ax.plot(
-            x,
-            y,
-            "o",
-            markersize=8,
-            color=COLOUR[kind],
-            fillstyle=fill[kind],
-            markerfacecoloralt="white",
-            markeredgecolor="white",
-            markeredgewidth=1.2,
-            zorder=5,
-            clip_on=False,
-        )
+        ax.plot(x, y, "o", ms=11.5, mew=0, color=paper, zorder=5, clip_on=False)
+        ax.plot(x, y, "o", ms=8.5, mfc=paper, mec=ink, mew=0.9, zorder=5, clip_on=False)
+        ax.plot(x, y, "o", ms=7, mew=0, color=COLOUR[kind], fillstyle=fill[kind], mfcalt=paper, zorder=5, clip_on=False)

@@ -25,7 +25,6 @@ from typing import Any
 
 import grimp
 import numpy as np
-import torch
 
 PACKAGE = "slowmanifold"
 LIBRARIES = ("numpy", "scipy", "torch")
@@ -120,7 +119,7 @@ class _Walk:
                 return f"bytes {digest(value)}"
             case np.ndarray() if value.dtype != object:
                 return f"array {value.dtype.str} {value.shape} {digest(value.tobytes())}"
-            case torch.Tensor():
+            case _ if is_tensor(value):
                 return ["tensor", value.requires_grad, self.describe(value.detach().cpu().numpy(), where)]
             case list() | tuple() if type(value) in (list, tuple):
                 return [type(value).__name__, *(self.describe(v, f"{where}[{i}]") for i, v in enumerate(value))]
@@ -211,6 +210,16 @@ def is_library(module: ModuleType) -> bool:
         {"site-packages", "dist-packages"} & set(place.parts) or place.is_relative_to(sysconfig.get_path("stdlib"))
         for place in places
     )
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether ``value`` is a torch tensor; without loading torch, which takes seconds, to find out."""
+    return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor)
+
+
+def default_dtype() -> str:
+    """The name of the type that torch gives a tensor unless told; it need not be loaded."""
+    return str(sys.modules["torch"].get_default_dtype()).removeprefix("torch.") if "torch" in sys.modules else "float32"
 
 
 def is_member(name: str, value: Any) -> bool:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from slowmanifold.sources import digest, environment, sources
-from slowmanifold.workers import Raised, cluster, pickled, run
+from slowmanifold.sources import default_dtype, digest, environment, is_tensor, sources
+from slowmanifold.workers import Raised, cluster, generator, packed, pickled, run
 
 SCHEDULER = "SLOWMANIFOLD_SCHEDULER"
 
@@ -44,20 +43,30 @@ class Value:
 
 @dataclass(frozen=True)
 class Point:
-    """One call of the function: its parameters, and which of the seeds it has."""
+    """One call of the function: its parameters, and the entropy and the number of its seed if it has one."""
 
     parameters: dict[str, Value]
-    index: int
-    seed: int | None
+    seed: tuple[int, int] | None
+
+    @property
+    def index(self) -> int:
+        """The number of the seed, 0 for a function that takes no generator."""
+        return self.seed[1] if self.seed else 0
 
     @property
     def key(self) -> str:
         """The name under which the result is kept."""
         return digest(repr((sorted((name, value.key) for name, value in self.parameters.items()), self.seed)))
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the function is called with, for a look at what a point does: ``function(**point.arguments)``."""
+        given = {name: value.given for name, value in self.parameters.items()}
+        return given | ({"generator": generator(*self.seed)} if self.seed else {})
+
     def __str__(self) -> str:
         values = ", ".join(f"{name}={value.given!r}" for name, value in self.parameters.items())
-        return f"({values}), seed {self.index}" + (f" (manual_seed({self.seed}))" if self.seed is not None else "")
+        return f"({values}), seed {self.index}"
 
 
 @dataclass(frozen=True)
@@ -104,10 +113,11 @@ def sweep(
     of numbers, strings or arrays, with the same names and shapes at every point. A NumPy number in the grid arrives
     as Python's.
 
-    ``generator`` is a ``torch.Generator``, seeded with 32 bits of a child that ``numpy.random.SeedSequence(entropy)``
-    spawns. Seed k is the same for all parameters (common random numbers) and whatever ``seeds`` is; no two are equal.
-    A function without an argument ``generator`` has one seed. Each call has copies of its arguments and one thread, so
-    the results depend neither on ``n_jobs`` nor on the order of the calls.
+    ``generator`` is a ``numpy.random.Generator``, that of seed k made from ``SeedSequence(entropy).spawn(seeds)[k]``:
+    the same for all parameters (common random numbers), and whatever ``seeds`` is. (torch seeds its own by 32 bits,
+    where a thousand seeds would sometimes meet; ``torch.Generator().manual_seed(int(generator.integers(2**32)))`` is
+    one.) A function without an argument ``generator`` has one seed. Each call has copies of its arguments, one thread
+    and its caller's default type in torch, so the results depend neither on ``n_jobs`` nor on the order of the calls.
 
     The calls run in ``n_jobs`` processes of joblib's default backend (-1: one a core; 1: in this process), or on the
     Dask cluster whose scheduler has the address ``scheduler``, by default that in the environment variable
@@ -128,22 +138,23 @@ def sweep(
     kinds = {name: [sources(value, f"grid[{name!r}]") for value in axis] for name, axis in axes.items()}
     parts = [code, *itertools.chain(*kinds.values())]
     own = {module for part in parts for module in part.own}
-    expected = environment({module for part in parts for module in part.modules})
-    package = pickle.dumps((pickled(partial(row_of, function), "function", own), expected))
+    modules = {module for part in parts for module in part.modules}
+    package = packed(pickled(partial(row_of, function), "function", own), modules)
     values = [
         [Value(value, kind.key, pickled(value, f"grid[{name!r}]", own)) for value, kind in zip(*pair, strict=True)]
         for name, pair in {name: (axes[name], kinds[name]) for name in axes}.items()
     ]
-    takes_generator = "generator" in inspect.signature(function).parameters
-    children = enumerate(child_seeds(entropy, seeds) if takes_generator else [None])
+    random = "generator" in inspect.signature(function).parameters
     points = [
-        Point(dict(zip(axes, combination, strict=True)), index, seed)
-        for *combination, (index, seed) in itertools.product(*values, children)
+        Point(dict(zip(axes, combination, strict=True)), (entropy, k) if random else None)
+        for *combination, k in itertools.product(*values, range(seeds))
     ]
     name = re.sub(r"\W", "", getattr(function, "__name__", type(function).__name__))
-    place = Path(folder or default_folder()) / f"{name}-{digest(repr((code.key, environment(()))))[:12]}"
+    place = (
+        Path(folder or default_folder()) / f"{name}-{digest(repr((code.key, environment(()), default_dtype())))[:12]}"
+    )
 
-    def arguments(number: int) -> tuple[dict[str, bytes], int | None]:
+    def arguments(number: int) -> tuple[dict[str, bytes], tuple[int, int] | None]:
         return {name: value.sent for name, value in points[number].parameters.items()}, points[number].seed
 
     results = {n: kept for n, point in enumerate(points) if (kept := read(place / point.key)) is not None}
@@ -172,8 +183,6 @@ def checked(function: Callable[..., Any], grid: Mapping[str, Iterable[Any]], see
         raise ValueError(f"function is {function!r}; allowed is something to call")
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise ValueError(f"seeds is {seeds!r}; allowed: 1, 2, 3, ...")
-    if not grid:
-        raise ValueError("grid is empty; allowed are names of parameters, each with its values")
     arguments = inspect.signature(function).parameters
     any_name = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
     known = [n for n, a in arguments.items() if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY) if n != "generator"]
@@ -190,25 +199,13 @@ def checked(function: Callable[..., Any], grid: Mapping[str, Iterable[Any]], see
 
 def listed(name: str, values: Iterable[Any]) -> list[Any]:
     """The values of a parameter, NumPy's and torch's numbers as Python's."""
-    if isinstance(values, np.ndarray | torch.Tensor) and values.ndim == 1:
+    if (isinstance(values, np.ndarray) or is_tensor(values)) and values.ndim == 1:
         values = values.tolist()
     if not isinstance(values, Iterable) or isinstance(values, str | bytes | set | Mapping):
         raise ValueError(f"grid[{name!r}] is {values!r}; allowed is a list or an array of values")
     if not (values := [value.item() if isinstance(value, np.generic) else value for value in values]):
         raise ValueError(f"grid[{name!r}] is empty; allowed is at least one value")
     return values
-
-
-def child_seeds(entropy: int, count: int) -> list[int]:
-    """The first ``count`` distinct 32-bit words of the children of ``SeedSequence(entropy)``.
-
-    torch seeds its generators by 32 bits alone, so that equal words would mean equal draws.
-    """
-    root = np.random.SeedSequence(entropy)
-    words: dict[int, None] = {}
-    while len(words) < count:
-        words.update(dict.fromkeys(int(child.generate_state(1)[0]) for child in root.spawn(count - len(words))))
-    return list(words)
 
 
 def row_of(function: Callable[..., Mapping[str, Any]], /, **arguments: Any) -> dict[str, np.ndarray]:

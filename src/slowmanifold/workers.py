@@ -12,16 +12,15 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
-import torch
+import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from threadpoolctl import ThreadpoolController
 
-from slowmanifold.sources import AT_IMPORT, environment
+from slowmanifold.sources import AT_IMPORT, default_dtype, environment
 
 DIED = "its worker died twice, the second time with no other call beside it: out of memory, or a crash in compiled code"
-
-UNDER_WAY = 256
+UNDER_WAY = 256  # calls that a cluster has at hand, for the workers that join it later
 
 
 class Raised(str):
@@ -46,30 +45,63 @@ def pickled(value: Any, name: str, own: Iterable[ModuleType]) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
+def packed(function: bytes, modules: Iterable[str]) -> bytes:
+    """A pickled function with what its worker must share with its caller.
+
+    That is to have the same ``modules`` of the package, the same versions of the libraries, and torch's default type.
+    """
+    return pickle.dumps((function, environment(modules), default_dtype()))
+
+
 @lru_cache(maxsize=1)
-def unpacked(package: bytes) -> tuple[Callable[..., Any], ThreadpoolController]:
-    """The function in a package, and the control of the threads of the libraries that it has loaded.
+def unpacked(package: bytes) -> tuple[Callable[..., Any], str, ThreadpoolController]:
+    """The function in a package, torch's default type, and the control of the threads of the loaded libraries.
 
     Raises ``RuntimeError`` if this worker would run other code than its caller.
     """
-    function, expected = pickle.loads(package)
+    function, expected, dtype = pickle.loads(package)
     here = environment(AT_IMPORT)
     if other := [name for name in expected if here.get(name) != expected[name]]:
         raise RuntimeError(f"a worker has another {', '.join(other)} than its caller: restart or update the workers")
-    return pickle.loads(function), ThreadpoolController()
+    return pickle.loads(function), dtype, ThreadpoolController()
 
 
-def call(number: int, package: bytes, arguments: dict[str, bytes], seed: int | None) -> tuple[int, Any]:
-    """One call in a worker, on one thread and on copies of its arguments: its number, and its result or ``Raised``."""
-    function, threads = unpacked(package)
+@contextmanager
+def torch_default(dtype: str) -> Iterator[None]:
+    """Give torch's new tensors the type ``dtype`` unless told otherwise."""
+    if dtype == default_dtype():
+        yield
+        return
+    import torch  # here, as a worker without need of it should not wait for it
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def call(number: int, package: bytes, arguments: dict[str, bytes], seed: tuple[int, int] | None) -> tuple[int, Any]:
+    """One call in a worker: its number, and its result or ``Raised``.
+
+    It has copies of its arguments, a generator made from child k of ``SeedSequence(entropy)`` where ``seed`` is
+    (entropy, k), one thread, and its caller's default type in torch.
+    """
+    function, dtype, threads = unpacked(package)
     values = {name: pickle.loads(argument) for name, argument in arguments.items()}
     if seed is not None:
-        values["generator"] = torch.Generator().manual_seed(seed)
+        values["generator"] = generator(*seed)
     try:
-        with threads.limit(limits=1):
+        with threads.limit(limits=1), torch_default(dtype):
             return number, function(**values)
     except Exception:
         return number, Raised(traceback.format_exc())
+
+
+def generator(entropy: int, k: int) -> np.random.Generator:
+    """A generator seeded by ``SeedSequence(entropy).spawn(n)[k]``, which is the same for every n > k."""
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(k,)))
 
 
 def run(

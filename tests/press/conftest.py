@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -189,19 +190,28 @@ def book(tmp_path, monkeypatch):
 
 
 prepare = papermill.execute_notebook
+ONE_AT_A_TIME = threading.Lock()
 
 
 def run_here(source, path, *, parameters, **options):
-    """papermill without a kernel: the cells run in this process, and what they print is their output."""
+    """papermill without a kernel: the cells run in this process; what they print and display is their output."""
     notebook = prepare(source, path, parameters=parameters, prepare_only=True)
-    printed: list[str] = []
-    names = {"print": lambda *words: printed.append(" ".join(map(str, words)) + "\n")}
-    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
-        exec(cell.source, names)
-        cell.execution_count = number
-        cell.metadata.papermill = {"duration": 0.0, "status": "completed"}
-        cell.outputs = [new_output("stream", name="stdout", text="".join(printed))] if printed else []
-        printed.clear()
+    outputs: list[nbformat.NotebookNode] = []
+
+    def show(*words):
+        outputs.append(new_output("stream", name="stdout", text=" ".join(map(str, words)) + "\n"))
+
+    def display(data, *, raw, metadata):
+        outputs.append(new_output("display_data", data=data, metadata=metadata))
+
+    names = {"print": show}
+    with ONE_AT_A_TIME, mock.patch("IPython.display.display", display):
+        for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+            exec(cell.source, names)
+            cell.execution_count = number
+            cell.metadata.papermill = {"duration": 0.0, "status": "completed"}
+            cell.outputs = outputs.copy()
+            outputs.clear()
     notebook.metadata.papermill = {"duration": 0.0}
     return notebook
 

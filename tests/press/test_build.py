@@ -209,7 +209,7 @@ def test_a_site_that_cannot_be_made_leaves_the_last_one(book, instant, monkeypat
     assert "Its new page." in (book.root / "_build" / "html" / "book" / "index.md").read_text()
 
 
-def test_a_claim_measured_twice_fails_the_build_and_names_the_chapters(book):
+def test_a_claim_measured_twice_fails_the_build_and_names_the_chapters(book, instant):
     book.claim("shared.size", expect=3, within=0.5)
     measure = "from slowmanifold.claims import claim\nclaim('shared.size', size)"
     book.chapter("one", measure)
@@ -378,3 +378,18 @@ def test_a_build_killed_while_it_writes_leaves_the_site_before(book):
     assert snapshot(book.root / "_build" / "html" / "book") == before
     assert book.press("build").returncode == 0
     assert "Its new page." in (book.root / "_build" / "html" / "book" / "index.md").read_text()
+
+
+def test_a_build_killed_with_sphinx_at_work_is_in_nobodys_way(book, until):
+    book.chapter("one")
+    first = book.start("build", driver=None)
+    until(lambda: any("sphinx" in process.cmdline() for process in book.processes), 60)
+    first.kill()
+    first.communicate()
+    assert not (book.root / "_build" / "html").exists()
+    again = book.press("build", driver=None)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert book.runs == {"one": 1}
+    page = book.root / "_build" / "html" / "book" / "one.html"
+    assert page.read_text().rstrip().endswith("</html>")
+    until(lambda: not book.processes)

@@ -6,7 +6,7 @@ import sys
 
 import grimp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slowmanifold.press.chapters import Chapter, Project, Refused, changes, fitting, short, with_values
@@ -98,7 +98,6 @@ values = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(first=values, second=values, third=values)
 def test_the_cell_with_other_values_has_them_and_its_comments(first, second, third):
     source = '# über α\nfirst = 3  # die erste\nsecond = "ß"; third = [\n    1,\n    2,\n]  # die dritte\nfourth = 4'

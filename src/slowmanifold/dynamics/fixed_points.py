@@ -13,7 +13,7 @@ from torch import Tensor
 from slowmanifold.dynamics.flow import Field, jacobian_of
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
-_AT_THRESHOLD = 1e-12  # a drive this small against the terms it is the sum of counts as zero
+_ROUNDING = 16 * torch.finfo(torch.float64).eps  # of a sum, against the sum of its terms' absolute values
 _SINGULAR = 1e13  # condition number from which on a linear system counts as singular
 
 
@@ -106,9 +106,9 @@ def relu_fixed_points(
     points, h = W x + b and x = relu(h), with the same eigenvalues; ``points`` holds x or h. ``W`` and ``b`` may carry
     batch axes, which broadcast and come before the axis of the supports in the result.
 
-    At the border: a unit exactly at threshold (to 1e-12 of the terms that drive it) counts as silent. So a point on a
-    corner is found once, for its smallest support, flagged ``border`` and of kind ``Stability.BORDER``; its
-    ``jacobians`` are those of the silent side. The ends of an unperturbed bounded line attractor are such points.
+    At the border: a unit at threshold, to the rounding error of the solve, counts as silent. So a point on a corner is
+    found once, for its smallest support, flagged ``border`` and of kind ``Stability.BORDER``; its ``jacobians`` are
+    those of the silent side. The ends of an unperturbed bounded line attractor are such points.
 
     Raises ``ValueError`` for shapes that do not fit, values that are not finite, or an unknown form.
     Source: Ságodi et al., Secs 1, 3.4. Used in: Fenichel theory.
@@ -137,12 +137,12 @@ def relu_fixed_points(
     # A comparison with NaN is false, so that what the solver gave up on is degenerate too.
     condition = A.abs().sum(-2).amax(-1) * inverse.abs().sum(-2).amax(-1)
     degenerate = ~(condition < _SINGULAR)
-    h = (W @ x.unsqueeze(-1)).squeeze(-1) + b
-    zero = _AT_THRESHOLD * ((W.abs() @ x.abs().unsqueeze(-1)).squeeze(-1) + b.abs())
-    # x_i / (A^-1)_ii is the drive of unit i if it were silent: so the supports with and without it decide alike.
-    above = x > zero * inverse.diagonal(dim1=-2, dim2=-1).abs()
-    exists = torch.where(supports, above, h <= zero).all(-1) & ~degenerate
-    border = exists & (~supports & (h.abs() <= zero)).any(-1)
+    h = _apply(W, x) + b
+    backward_error = _ROUNDING * (_apply(A.abs(), x.abs()) + (supports * b).abs())
+    x_error = _apply(inverse.abs(), backward_error)
+    h_error = _apply(W.abs(), x_error + _ROUNDING * x.abs()) + _ROUNDING * b.abs()
+    exists = torch.where(supports, x > x_error, h <= h_error).all(-1) & ~degenerate
+    border = exists & (~supports & (h.abs() <= h_error)).any(-1)
 
     jacobians = (supports.unsqueeze(-1) * W if form == "rate" else W * supports.unsqueeze(-2)) - identity
     points = x if form == "rate" else h
@@ -155,6 +155,12 @@ def relu_fixed_points(
         degenerate=degenerate,
         continuum=_continua(W.squeeze(-3), b.squeeze(-2), supports, degenerate),
     )
+
+
+def _apply(
+    matrix: Float[Tensor, "*#batch m n"], vector: Float[Tensor, "*#batch n"]
+) -> Float[Tensor, "*batch m"]:
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def _continua(
@@ -196,7 +202,8 @@ def find_fixed_points(
     in one direction and fast in another; singular derivatives are met with the pseudo-inverse. Returned are the starts
     that converged, |field| <= tol and a last step below sqrt(tol) (1 + |x|), duplicates merged, in the order of
     the starts; never one that has not converged, and perhaps none. Whether all fixed points are found depends on the
-    starts. On a continuum each start gives a point of its own, of kind ``Stability.NONHYPERBOLIC``.
+    starts: along a slow manifold the steps are short, start from its own points. On a continuum each start gives a
+    point of its own, of kind ``Stability.NONHYPERBOLIC``.
 
     Raises ``ValueError`` for starts that are not finite, or tol or max_iterations that are not positive.
     Source: Deuflhard, Newton Methods for Nonlinear Problems (2011), Sec. 3.3. Used in: Fenichel theory.

@@ -134,13 +134,12 @@ def jacobian_of(field: Field) -> Jacobian:
 
     def jacobian(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            components = field(x).unbind(-1)
-            rows = [
-                torch.autograd.grad(component.sum(), x, retain_graph=True, materialize_grads=True)[0]
-                for component in components
-            ]
-        return torch.stack(rows, dim=-2)
+            # One copy of the states for each row of the matrix: one backward pass gives them all.
+            copies = x.detach().expand(x.shape[-1], *x.shape).clone().requires_grad_()
+            rows = field(copies).diagonal(dim1=0, dim2=-1).sum()
+            # Zero times the states: so that a constant field has a derivative too.
+            (derivative,) = torch.autograd.grad(rows + 0 * copies.sum(), copies)
+        return derivative.movedim(0, -2)
 
     return jacobian
 

@@ -1,6 +1,5 @@
 """The slow manifold: what becomes of a normally attracting curve of equilibria when the field is perturbed."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +48,7 @@ class InvariantCurve:
     @property
     def gap(self) -> Float[Tensor, "*batch n"]:
         """Hyperbolicity gap: how much faster the flow contracts across the curve than along it (per tau)."""
-        return self.tangential_rate - normal_rate
+        return self.tangential_rate - self.normal_rate
 
 
 def slow_manifold(
@@ -104,7 +103,7 @@ def slow_manifold(
         )
     fastest = torch.linalg.eigvals(J).abs().max().item()
     time = _SHRINK / attraction
-    steps = math.ceil(time * fastest / _STEP)
+    steps = max(1, round(time * fastest / _STEP))
 
     r = torch.arange(len(curve), dtype=x.dtype).expand(speed.shape)
     for _ in range(_TRANSFORMS):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from slowmanifold.networks.line import ACTIVATIONS, RateNetwork
@@ -20,7 +20,7 @@ def flatten(network: RateNetwork) -> Float[Tensor, " p"]:
     return torch.cat([getattr(network, name).flatten() for name in PARAMETERS])
 
 
-def unflatten(vectors: Float[Tensor, "*batch p"], network: RateNetwork) -> dict[str, Tensor]:
+def unflatten(vectors: Shaped[Tensor, "*batch p"], network: RateNetwork) -> dict[str, Tensor]:
     """The named parts of parameter vectors (or of gradients) of networks of the shape of ``network``; views."""
     shapes = [getattr(network, name).shape for name in PARAMETERS]
     parts = vectors.split([shape.numel() for shape in shapes], dim=-1)
@@ -77,8 +77,7 @@ def loss_slice(
     outside W, for a network with batch axes and for inputs and targets that differ in trials or steps.
     Source: Ságodi et al., eq. 11, Fig. 3A. Used in: Landscape.
     """
-    if network.W.ndim != 2 or network.b.ndim != 1:
-        raise ValueError(f"network has W of shape {tuple(network.W.shape)}; allowed: one network, without batch axes")
+    _require_one(network)
     d = len(network.W)
     if not all(0 <= index < d for index in entry):
         raise ValueError(f"entry is {entry}; allowed: two indices from 0 to {d - 1}")
@@ -112,6 +111,7 @@ def gradient_by_horizon(
     <> is the average over trials; :func:`unflatten` names the parts. Raises ``ValueError`` if inputs and targets
     differ in trials or steps. Source: Ságodi et al., Sec. 3.3. Used in: Landscape.
     """
+    _require_one(network)
     _require_equal_steps(inputs, targets)
     sensitivities = _sensitivities(network, inputs, dt)
     terms = [J @ (O - D) / len(D) for (O, J), D in zip(sensitivities, targets.mT, strict=True)]
@@ -133,6 +133,7 @@ def gauss_newton_hessian(
 
     Source: Ságodi et al., Sec. 3.5. Used in: Landscape, Maintenance.
     """
+    _require_one(network)
     return 2 * sum(J @ J.mT for _, J in _sensitivities(network, inputs, dt)) / (inputs.shape[0] * inputs.shape[1])
 
 
@@ -163,6 +164,14 @@ def _sensitivities(
         J[theta["W_out"]] += x
         J[theta["b_out"]] += 1
         yield network.W_out @ x + network.b_out, J
+
+
+def _require_one(network: RateNetwork) -> None:
+    if network.W.ndim != 2 or network.b.ndim != 1:
+        raise ValueError(
+            f"network has W of shape {tuple(network.W.shape)} and b of {tuple(network.b.shape)}; "
+            "allowed: one network, without batch axes"
+        )
 
 
 def _require_equal_steps(inputs: Tensor, targets: Tensor) -> None:

@@ -16,7 +16,7 @@ from slowmanifold.learning.tasks import clicks
 from slowmanifold.networks.line import RateNetwork
 
 # Bytes of states between the two passes: few enough to stay in the last cache, many enough to outweigh the calls.
-_BLOCK = 2**25
+_BLOCK = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +140,14 @@ def loss_and_gradient(
     workspace = parameters.new_empty(
         (steps + 1) * len(network.W) * copies * min(runs, blocks_of_runs.step) * blocks_of_trials.step
     )
+    I, D = inputs.permute(2, 0, 3, 1).contiguous(), targets.permute(2, 0, 1).unsqueeze(2).contiguous()
     loss, gradient = parameters.new_zeros(runs, copies), torch.zeros_like(parameters)
     for i in blocks_of_runs:
         some = slice(i, i + blocks_of_runs.step)
         theta = unflatten(parameters[some], network)
         for j in blocks_of_trials:
-            I, D = inputs[some, j : j + blocks_of_trials.step], targets[some, j : j + blocks_of_trials.step]
-            squares, slopes = _sums(theta, I.permute(2, 0, 3, 1), D.permute(2, 0, 1), steps, workspace)
+            some_trials = slice(j, j + blocks_of_trials.step)
+            squares, slopes = _sums(theta, I[:, some, :, some_trials], D[:, some, :, some_trials], steps, workspace)
             loss[some] += squares
             gradient[some] += slopes
     loss = loss / (trials * steps)
@@ -156,7 +157,7 @@ def loss_and_gradient(
 def _sums(
     theta: dict[str, Tensor],
     I: Float[Tensor, "input_steps runs K trials"],
-    D: Float[Tensor, "input_steps runs trials"],
+    D: Float[Tensor, "input_steps runs 1 trials"],
     steps: int,
     workspace: Float[Tensor, " room"],
 ) -> tuple[Float[Tensor, "runs copies"], Float[Tensor, "runs copies p"]]:
@@ -170,7 +171,6 @@ def _sums(
     W_in, W, W_out = theta["W_in"].reshape(runs, -1, K), theta["W"].reshape(n, d, d), theta["W_out"].reshape(n, 1, d)
     b, b_out, x0 = (theta[name].reshape(n, -1, 1) for name in ("b", "b_out", "x0"))
     # Views are taken here, all at once: in the loops they would cost as much time as the arithmetic.
-    I, D = I.contiguous(), D.unsqueeze(2).contiguous()
     inputs, transposed_inputs, targets = I.unbind(), I.mT.unbind(), D.unbind()
     states = workspace[: (steps + 1) * n * d * trials].view(steps + 1, n, d, trials)
     driven = states[1:].view(steps, runs, copies * d, trials).unbind()

@@ -206,7 +206,7 @@ def publish(project: Project, profile: str, chapters: Mapping[str, State], failu
         return False
     site.parent.mkdir(exist_ok=True)
     for leftover in site.parent.glob(".draft-*"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)  # an orphaned Sphinx may still write there
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=site.parent) as folder:
         staged, draft = Path(folder, "staged"), Path(folder, "html")
         stage(project, chapters, notices, staged)

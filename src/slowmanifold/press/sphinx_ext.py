@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import posixpath
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,23 @@ def depart_drawing(translator: HTML5Translator, node: drawing) -> None:
     """Nothing follows the picture."""
 
 
+class HoldPunctuation(SphinxTransform):
+    """Keep a formula and the punctuation after it on one line: browsers would break between the two."""
+
+    default_priority = 800  # after quotation marks have become typographic
+
+    def apply(self, **kwargs: Any) -> None:
+        for formula in list(self.document.findall(nodes.math)):
+            text = formula.next_node(nodes.Text, descend=False, siblings=True)
+            mark = re.match(r"[,.;:!?)\]’”]+", text) if text is not None else None
+            if mark is None or formula.parent.index(text) != formula.parent.index(formula) + 1:
+                continue
+            held = nodes.inline(classes=["held"])
+            formula.parent.replace(text, nodes.Text(text[mark.end() :]))
+            formula.parent.replace(formula, held)
+            held += [formula, nodes.Text(mark[0])]
+
+
 class ParallelProofDomain(ProofDomain):
     """sphinx-proof's domain for parallel reading: its records lie in the environment, where it merges them itself."""
 
@@ -131,6 +149,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     app.add_node(drawing, html=(visit_drawing, depart_drawing))
     app.add_transform(PairFigures)
+    app.add_transform(HoldPunctuation)
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
     app.set_html_assets_policy("always")  # claims bring mathematics that Sphinx does not see, also into the ledger
     app.connect("build-finished", ship_mathematics)

@@ -1,0 +1,258 @@
+"""Exact fixed points of threshold-linear networks: the rules of the bounded line attractor, brute force, degree."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
+from slowmanifold.networks.line import bounded_line_attractor, identity_rnn, unbounded_line_attractor
+
+NONE, SECOND, FIRST, BOTH = range(4)  # the supports of two units, in the order of the result
+
+
+def tensor(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def symmetric_entries(n: int, seed: int = 0) -> torch.Tensor:
+    """Perturbations V with independent entries, uniform on (-1, 1)."""
+    return 2 * torch.rand(n, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
+
+
+def head_direction_weights(N: int = 6, J_E: float = 2.4, J_I: float = -2.4) -> torch.Tensor:
+    theta = 2 * math.pi * torch.arange(N, dtype=torch.float64) / N
+    return (J_I + J_E * torch.cos(theta[:, None] - theta)) / N
+
+
+class TestBoundedLineAttractor:
+    beta = 1.7
+
+    def perturbed(self, V):
+        network = bounded_line_attractor(beta=self.beta).perturbed(V)
+        p, q = V[..., 0, 1] - V[..., 1, 1], V[..., 1, 0] - V[..., 0, 0]
+        return network, p, q, relu_fixed_points(network.W, network.b)
+
+    def test_the_signs_of_p_and_q_decide(self):
+        network, p, q, found = self.perturbed(symmetric_entries(5000))
+        exists = torch.stack([p > 9, p < 0, q < 0, p * q > 0], -1)
+        assert torch.equal(found.exists, exists)
+        a, d = network.W.diagonal(dim1=-2, dim2=-1).unbind(-1)
+        zero = torch.zeros_like(a)
+        assert_close(found.points[:, FIRST], torch.stack([self.beta / (1 - a), zero], -1))
+        assert_close(found.points[:, SECOND], torch.stack([zero, self.beta / (1 - d)], -1))
+        interior = self.beta * torch.stack([p, q], -1) / torch.linalg.det(torch.eye(2) - network.W)[:, None]
+        assert_close(found.points[:, BOTH], interior, rtol=1e-9, atol=1e-9)
+
+    def test_corners_are_stable_and_the_interior_point_is_a_saddle_between_two(self):
+        _, p, q, found = self.perturbed(symmetric_entries(5000))
+        corners = found.exists[:, [SECOND, FIRST]]
+        assert (found.kind[:, [SECOND, FIRST]][corners] == Stability.STABLE).all()
+        assert (found.kind[:, BOTH][(p > 0) & (q > 0)] == Stability.STABLE).all()
+        assert (found.kind[:, BOTH][(p < 0) & (q < 0)] == Stability.SADDLE).all()
+
+    def test_four_classes_of_a_quarter(self):
+        n = 40000
+        _, p, q, found = self.perturbed(symmetric_entries(n))
+        three = found.exists.sum(-1) == 3
+        assert torch.equal(three, (p < 0) & (q < 0))
+        shares = tensor([((p > 0) == i).logical_and((q > 0) == j).sum() for i in (0, 1) for j in (0, 1)]) / n
+        assert (shares - 0.25).abs().max() < 4 * math.sqrt(3 / 16 / n)
+
+    def test_all_indices_add_up_to_that_of_a_sink(self):
+        _, _, _, found = self.perturbed(symmetric_entries(5000))
+        assert (found.index.sum(-1) == 1).all()
+
+    def test_half_stable_corner_is_one_border_point(self):
+        V = symmetric_entries(2000)
+        V[:, 0, 1] = V[:, 1, 1]
+        _, _, q, found = self.perturbed(V)
+        assert (found.exists.sum(-1) == torch.where(q < 0, 2, 1)).all()
+        assert torch.equal(found.border.nonzero()[:, 1].unique(), tensor([SECOND]).long())
+        assert (found.border.sum(-1) == 1).all()
+        assert (found.kind[found.border] == Stability.BORDER).all()
+        assert (found.index[found.border] == 0).all()
+        assert found.eigenvalues[found.border].real.isfinite().all()
+
+    @pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-9])
+    def test_resolves_small_perturbations(self, size):
+        _, p, q, found = self.perturbed(size * symmetric_entries(2000))
+        assert torch.equal(found.exists, torch.stack([p > 9, p < 0, q < 0, p * q > 0], -1))
+        assert not found.border.any()
+
+
+class TestUnboundedLineAttractor:
+    def test_diverges_iff_the_determinant_is_negative(self):
+        """Rule: (1-a)(1-d) < (1+b)(1+c). Independently: does the Euler map grow?"""
+        V = symmetric_entries(2000)
+        (a, b), (c, d) = (row.unbind(-1) for row in V.unbind(-2))
+        margin = (1 + b) * (1 + c) - (1 - a) * (1 - d)
+        network, x = unbounded_line_attractor().perturbed(V), torch.ones(2000, 2, dtype=torch.float64)
+        for _ in range(1500):
+            before, x = x, network.step(x, dt=0.2)
+            x, before = x / x.norm(dim=-1, keepdim=True), before / x.norm(dim=-1, keepdim=True)
+        grows = before.norm(dim=-1) < 1
+        clear = margin.abs() > 1e-2
+        assert torch.equal(grows[clear], (margin > 0)[clear])
+        assert clear.sum() > 1900
+        found = relu_fixed_points(network.W, network.b)
+        assert torch.equal(found.exists.sum(-1), torch.ones(2000).long())
+
+    def test_half_of_all_perturbations_diverge(self):
+        n = 40000
+        (a, b), (c, d) = (row.unbind(-1) for row in symmetric_entries(n).unbind(-2))
+        share = ((1 - a) * (1 - d) < (1 + b) * (1 + c)).double().mean()
+        assert share == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(n))
+
+
+class TestDegenerateSupports:
+    @pytest.mark.parametrize(
+        ("W", "b", "degenerate", "continuum"),
+        [
+            (identity_rnn().W, [0, 0], [SECOND, FIRST, BOTH], [SECOND, FIRST, BOTH]),
+            (unbounded_line_attractor().W, [0, 0], [BOTH], [BOTH]),
+            (bounded_line_attractor().W, [1, 1], [BOTH], [BOTH]),
+            (bounded_line_attractor().W, [1e-8, 1e-8], [BOTH], [BOTH]),
+            (bounded_line_attractor().W, [1, 2], [BOTH], []),  # parallel lines: no solution
+            (bounded_line_attractor().W, [-1, -1], [BOTH], []),  # a line of solutions outside the region
+            (unbounded_line_attractor().W, [1, 1], [BOTH], []),
+            (unbounded_line_attractor().W, [1, -1], [BOTH], [BOTH]),
+        ],
+    )
+    def test_a_continuum_or_nothing(self, W, b, degenerate, continuum):
+        found = relu_fixed_points(W, tensor(b))
+        assert found.degenerate.nonzero().flatten().tolist() == degenerate
+        assert found.continuum.nonzero().flatten().tolist() == continuum
+        assert not found.exists[found.degenerate].any()
+        assert found.points[found.degenerate].isnan().all()
+        assert (found.kind[found.degenerate] == Stability.NONE).all()
+
+    def test_ends_of_the_segment_are_border_points(self):
+        found = relu_fixed_points(bounded_line_attractor(beta=3).W, tensor([3, 3]))
+        assert_close(found.points[found.exists], tensor([[0, 3], [3, 0]]))
+        assert torch.equal(found.border, found.exists)
+
+    @pytest.mark.parametrize("form", ["rate", "preactivation"])
+    def test_the_six_sides_of_the_head_direction_ring(self, form):
+        found = relu_fixed_points(head_direction_weights(), tensor(1.0).expand(6), form)
+        four_in_a_row = {tuple(sorted((i + k) % 6 for k in range(4))) for i in range(6)}
+        sides = {tuple(support.nonzero().flatten().tolist()) for support in found.supports[found.continuum]}
+        assert sides == four_in_a_row
+        vertices = found.points[found.border]
+        assert len(vertices) == 6
+        assert (found.supports[found.border].sum(-1) == 3).all()
+
+    def test_one_batch_element_does_not_disturb_another(self):
+        W = torch.stack([bounded_line_attractor().W, bounded_line_attractor().W + 0.1 * normal(2, 2)])
+        together, alone = relu_fixed_points(W, tensor([1, 1])), relu_fixed_points(W[1], tensor([1, 1]))
+        assert torch.equal(together.exists[1], alone.exists)
+        assert_close(together.points[1], alone.points, rtol=0, atol=0)
+        assert together.degenerate[:, BOTH].tolist() == [True, False]
+
+
+class TestAnyNetwork:
+    @given(st.integers(1, 5), st.integers(0, 2**32))
+    def test_against_brute_force(self, d, seed):
+        """One support at a time, with NumPy, and the definition of a fixed point."""
+        W, b = (2 * normal(d, d, seed=seed)).numpy(), normal(d, seed=seed + 1).numpy()
+        expected = {}
+        for active in itertools.product([False, True], repeat=d):
+            on = np.array(active)
+            x = np.zeros(d)
+            x[on] = np.linalg.solve(np.eye(on.sum()) - W[np.ix_(on, on)], b[on])
+            if ((W @ x + b > 0) == on).all():
+                expected[active] = (x, np.linalg.eigvals(on[:, None] * W - np.eye(d)))
+        found = relu_fixed_points(torch.from_numpy(W), torch.from_numpy(b))
+        assert {tuple(s.tolist()) for s in found.supports[found.exists]} == set(expected)
+        for support, x, eigenvalues in zip(
+            found.supports[found.exists],
+            found.points[found.exists],
+            found.eigenvalues[found.exists],
+            strict=True,
+        ):
+            point, rates = expected[tuple(support.tolist())]
+            np.testing.assert_allclose(x.numpy(), point, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(
+                np.sort_complex(eigenvalues.numpy()), np.sort_complex(rates), rtol=1e-6, atol=1e-6
+            )
+
+    @given(st.integers(1, 6), st.integers(0, 2**32))
+    def test_both_forms_have_the_same_fixed_points(self, d, seed):
+        W, b = normal(3, d, d, seed=seed), normal(3, d, seed=seed + 1)
+        rate, pre = relu_fixed_points(W, b), relu_fixed_points(W, b, form="preactivation")
+        assert torch.equal(rate.exists, pre.exists)
+        x, h = rate.points[rate.exists], pre.points[rate.exists]
+        assert_close(torch.relu(h), x, rtol=1e-9, atol=1e-9)
+        weights, drive = (v.unsqueeze(1).expand(3, 2**d, *v.shape[1:])[rate.exists] for v in (W, b))
+        field = (weights @ torch.relu(h).unsqueeze(-1)).squeeze(-1) + drive - h
+        assert_close(field, torch.zeros_like(h), rtol=0, atol=1e-9)
+        ordered = [np.sort_complex(found.eigenvalues[found.exists].numpy()) for found in (rate, pre)]
+        np.testing.assert_allclose(*ordered, rtol=1e-6, atol=1e-6)
+        assert torch.equal(rate.kind, pre.kind)
+
+    @given(st.permutations(range(4)), st.integers(0, 2**32))
+    def test_the_names_of_the_units_do_not_matter(self, order, seed):
+        W, b = 2 * normal(4, 4, seed=seed), normal(4, seed=seed + 1)
+        found, renamed = relu_fixed_points(W, b), relu_fixed_points(W[order][:, order], b[order])
+        there = [found.supports.tolist().index(s) for s in renamed.supports[:, np.argsort(order)].tolist()]
+        assert torch.equal(renamed.exists, found.exists[there])
+        assert torch.equal(renamed.kind, found.kind[there])
+        assert_close(renamed.points, found.points[there][:, order], rtol=1e-9, atol=1e-9)
+
+    @given(st.floats(1e-6, 1e6), st.integers(0, 2**32))
+    def test_activity_scales_with_the_bias(self, scale, seed):
+        W, b = 2 * normal(3, 3, seed=seed), normal(3, seed=seed + 1)
+        small, large = relu_fixed_points(W, b), relu_fixed_points(W, scale * b)
+        assert torch.equal(small.exists, large.exists)
+        assert_close(large.points / scale, small.points, rtol=1e-9, atol=1e-9)
+
+    def test_degree(self):
+        """Inhibition keeps activity bounded: whatever the fixed points, their indices add up to that of one sink."""
+        for d in range(1, 7):
+            W, b = -2 * normal(500, d, d, seed=d).abs(), normal(500, d, seed=d + 10).abs()
+            found = relu_fixed_points(W, b)
+            assert (found.index.sum(-1) == (-1) ** d).all()
+            assert d < 3 or found.exists.sum(-1).max() > 2
+
+    def test_batches_broadcast(self):
+        W, b = normal(3, 1, 4, 4), normal(5, 4)
+        together = relu_fixed_points(W, b)
+        assert together.points.shape == (3, 5, 16, 4)
+        for i, j in itertools.product(range(3), range(5)):
+            alone = relu_fixed_points(W[i, 0], b[j])
+            assert torch.equal(together.exists[i, j], alone.exists)
+            assert_close(together.points[i, j], alone.points)
+            assert torch.equal(together.kind[i, j], alone.kind)
+
+    @pytest.mark.parametrize(
+        ("W", "b", "form", "message"),
+        [
+            (
+                torch.zeros(2, 3),
+                torch.zeros(2),
+                "rate",
+                r"W has shape \(2, 3\) and b \(2,\); allowed: \(..., d, d\)",
+            ),
+            (torch.zeros(2), torch.zeros(2), "rate", "W has shape"),
+            (torch.full((2, 2), math.nan), torch.zeros(2), "rate", r"W has 4 values that are not finite"),
+            (torch.zeros(2, 2), tensor([math.inf, 0]), "rate", "b has 1 values that are not finite"),
+            (
+                torch.zeros(2, 2),
+                torch.zeros(2),
+                "voltage",
+                "form is 'voltage'; allowed: 'rate', 'preactivation'",
+            ),
+        ],
+    )
+    def test_bad_input(self, unchecked, W, b, form, message):
+        with pytest.raises(ValueError, match=message):
+            relu_fixed_points(W, b, form)
