@@ -35,11 +35,11 @@ def library_epoch(network: RateNetwork, inputs: torch.Tensor, targets: torch.Ten
         rnn.bias_hh_l0.zero_()
         for name, parameter in learned.items():
             parameter.copy_(getattr(network, name).view_as(parameter))
-    I, D = inputs.permute(1, 0, 2).contiguous(), targets.mT.contiguous()
+    inputs, targets = inputs.permute(1, 0, 2).contiguous(), targets.mT.contiguous()
 
     def epoch() -> tuple[float, torch.Tensor]:
-        states, _ = rnn(I, learned["x0"].expand(1, TRIALS, 2).contiguous())
-        loss = (readout(states).squeeze(-1) - D).square().mean()
+        states, _ = rnn(inputs, learned["x0"].expand(1, TRIALS, 2).contiguous())
+        loss = (readout(states).squeeze(-1) - targets).square().mean()
         gradient = torch.autograd.grad(loss, tuple(learned.values()))
         return loss.item(), torch.cat([part.flatten() for part in gradient])
 
@@ -49,16 +49,16 @@ def library_epoch(network: RateNetwork, inputs: torch.Tensor, targets: torch.Ten
 def loop_epoch(network: RateNetwork, inputs: torch.Tensor, targets: torch.Tensor):
     """One epoch of the equations written as a loop, for automatic differentiation to go through."""
     start = flatten(network)
-    I, D = inputs.permute(1, 0, 2).contiguous().unbind(), targets.mT.contiguous()
+    drives, targets = inputs.permute(1, 0, 2).contiguous().unbind(), targets.mT.contiguous()
 
     def epoch() -> tuple[float, torch.Tensor]:
         vector = start.clone().requires_grad_()
         theta = unflatten(vector, network)
         x, outputs = theta["x0"], []
-        for drive in I:
+        for drive in drives:
             x = torch.relu(drive @ theta["W_in"].mT + x @ theta["W"].mT + theta["b"])
             outputs.append(x @ theta["W_out"] + theta["b_out"])
-        loss = (torch.stack(outputs) - D).square().mean()
+        loss = (torch.stack(outputs) - targets).square().mean()
         return loss.item(), torch.autograd.grad(loss, vector)[0]
 
     return epoch

@@ -34,11 +34,18 @@ Table = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a parameter: as given, by its lasting name, and as it is sent to workers."""
+    """A value of a parameter: as given, by its lasting name, with the modules behind it, and as sent to workers."""
 
     given: Any
     key: str
+    modules: tuple[str, ...]
     sent: bytes
+
+    @classmethod
+    def of(cls, value: Any, name: str) -> Value:
+        """``value``, which messages call ``name``."""
+        known = sources(value, name)
+        return cls(value, known.key, known.modules, pickled(value, name, known.own))
 
 
 @dataclass(frozen=True)
@@ -133,26 +140,19 @@ def sweep(
     in names or shapes; ``RuntimeError`` where this process or a worker has other code than what is on disk here.
     Used in: the page on sweeps, and every chapter with distributions over runs.
     """
-    axes = checked(function, grid, seeds)
+    values = checked(function, grid, seeds)
     code = sources(function, "function")
-    kinds = {name: [sources(value, f"grid[{name!r}]") for value in axis] for name, axis in axes.items()}
-    parts = [code, *itertools.chain(*kinds.values())]
-    own = {module for part in parts for module in part.own}
-    modules = {module for part in parts for module in part.modules}
-    package = packed(pickled(partial(row_of, function), "function", own), modules)
-    values = [
-        [Value(value, kind.key, pickled(value, f"grid[{name!r}]", own)) for value, kind in zip(*pair, strict=True)]
-        for name, pair in {name: (axes[name], kinds[name]) for name in axes}.items()
-    ]
+    axes = {name: [Value.of(value, f"grid[{name!r}]") for value in given] for name, given in values.items()}
     random = "generator" in inspect.signature(function).parameters
     points = [
         Point(dict(zip(axes, combination, strict=True)), (entropy, k) if random else None)
-        for *combination, k in itertools.product(*values, range(seeds))
+        for *combination, k in itertools.product(*axes.values(), range(seeds))
     ]
+    modules = {*code.modules, *(module for axis in axes.values() for value in axis for module in value.modules)}
+    package = packed(pickled(partial(row_of, function), "function", code.own), modules)
     name = re.sub(r"\W", "", getattr(function, "__name__", type(function).__name__))
-    place = (
-        Path(folder or default_folder()) / f"{name}-{digest(repr((code.key, environment(()), default_dtype())))[:12]}"
-    )
+    version = digest(repr((code.key, environment(()), default_dtype())))
+    place = Path(folder or default_folder()) / f"{name}-{version[:12]}"
 
     def arguments(number: int) -> tuple[dict[str, bytes], tuple[int, int] | None]:
         return {name: value.sent for name, value in points[number].parameters.items()}, points[number].seed
@@ -171,7 +171,7 @@ def sweep(
                     write(place / points[n].key, outcome)
                     results[n] = outcome
                 bar.advance(task)
-    table = tabulate(axes, [(point, results[n]) for n, point in enumerate(points) if n in results])
+    table = tabulate(list(axes), [(point, results[n]) for n, point in enumerate(points) if n in results])
     if failures:
         raise PointsFailed(name, [failures[n] for n in sorted(failures)], table)
     return table
@@ -223,9 +223,9 @@ def row_of(function: Callable[..., Mapping[str, Any]], /, **arguments: Any) -> d
     return row
 
 
-def tabulate(axes: Mapping[str, list[Any]], rows: list[tuple[Point, dict[str, np.ndarray]]]) -> Table:
+def tabulate(names: list[str], rows: list[tuple[Point, dict[str, np.ndarray]]]) -> Table:
     """Points and their results as columns; ``ValueError`` names a point whose results are unlike those of the first."""
-    table = {name: column([point.parameters[name].given for point, _ in rows]) for name in axes}
+    table = {name: column([point.parameters[name].given for point, _ in rows]) for name in names}
     table["seed"] = np.array([point.index for point, _ in rows], dtype=np.int64)
     for point, row in rows:
         shapes, first = ({name: array.shape for name, array in results.items()} for results in (row, rows[0][1]))

@@ -30,6 +30,10 @@ def segment(n: int = 100, start=(0.0, 1.0), end=(1.0, 0.0)) -> torch.Tensor:
     return (1 - s) * tensor(start) + s * tensor(end)
 
 
+def full(value: float, *shape: int) -> torch.Tensor:
+    return torch.full(shape, value, dtype=torch.float64)
+
+
 def matrices(n: int, seed: int = 0) -> torch.Tensor:
     """Directions of perturbation, shaped to act on the points of a curve."""
     return random_matrix(2, torch.Generator().manual_seed(seed), (n, 1))
@@ -66,14 +70,24 @@ class TestClosedForms:
         assert_close(found.points, (1 + eps)[..., None] * circle(), rtol=0, atol=1e-9)
         assert_close(found.hausdorff, eps[:, 0].abs(), rtol=0, atol=1e-9)
         assert_close(found.normal_rate, -(1 + eps).expand(3, 200), rtol=0, atol=1e-8)
-        assert_close(found.tangential_rate, torch.zeros(3, 200).double(), rtol=0, atol=1e-8)
+        assert_close(found.tangential_rate, full(0, 3, 200), rtol=0, atol=1e-8)
+
+    @pytest.mark.parametrize("push", [0.05, 0.2, 0.24])
+    def test_pushed_ring(self, push):
+        """(1 - r) x + push e_1 has fixed points on the axis; those at the back meet, and the circle ends, at 1/4."""
+        found = slow_manifold(lambda x: ring.velocity(x) + tensor([push, 0]), circle(), closed=True)
+        front, back = 0.5 + math.sqrt(0.25 + push), 0.5 + math.sqrt(0.25 - push)
+        assert_close(found.points[[0, 100]], tensor([[front, 0], [-back, 0]]), rtol=0, atol=1e-7)
+        assert_close(found.hausdorff, tensor(1 - back), rtol=0, atol=1e-7)
+        assert_close(found.normal_rate[[0, 100]], tensor([1 - 2 * front, 1 - 2 * back]), rtol=0, atol=1e-6)
+        assert_close(found.tangential_rate[[0, 100]], tensor([1 - front, 1 - back]), rtol=0, atol=1e-6)
 
     def test_turning_ring(self):
         turn = tensor([[0, -1], [1, 0]])
         found = slow_manifold(perturbed(ring.velocity, 0.2, linear(turn)), circle(), closed=True)
-        assert_close(found.points, circle(), rtol=0, atol=1e-9)
-        assert_close(found.drift, torch.full((200,), 0.2).double(), rtol=0, atol=1e-9)
-        assert_close(found.tangents, circle() @ turn.T, rtol=0, atol=1e-9)
+        assert_close(found.points, circle(), rtol=0, atol=1e-8)
+        assert_close(found.drift, full(0.2, 200), rtol=0, atol=1e-8)
+        assert_close(found.tangents, circle() @ turn.T, rtol=0, atol=1e-8)
 
     def test_drift_that_contracts_and_enters_at_both_ends(self):
         """y' = -eps (y - 1/2), z' = -z + eps y: the line z = eps/(1 - eps) (y - eps/2)."""
@@ -86,8 +100,8 @@ class TestClosedForms:
         found = slow_manifold(field, segment(start=(0.0, 0.0), end=(1.0, 0.0)), closed=False)
         y = found.points[:, 0]
         assert_close(found.points[:, 1], eps / (1 - eps) * (y - eps / 2), rtol=0, atol=1e-10)
-        assert_close(found.tangential_rate, torch.full((100,), -eps).double(), rtol=0, atol=1e-10)
-        assert_close(found.normal_rate, torch.full((100,), -1.0).double(), rtol=0, atol=1e-10)
+        assert_close(found.tangential_rate, full(-eps, 100), rtol=0, atol=1e-10)
+        assert_close(found.normal_rate, full(-1.0, 100), rtol=0, atol=1e-10)
 
     def test_drift_through_the_segment_forgets_how_it_entered(self):
         """y' = eps, z' = -z + eps sin 4y; at a distance s from the entry what is left of a choice is exp(-s/eps)."""
@@ -121,11 +135,11 @@ class TestFirstOrder:
         for measured, limit in ((found.hausdorff, radius), (drift, A.abs() + B)):
             # The largest value falls between points: 1 - cos of half a spacing, at twice the angle.
             assert ((measured / eps / limit - 1).abs() < 2 * eps + (math.tau / 400) ** 2).all()
-            assert_close(self.slopes(measured), torch.ones(2, 6).double(), rtol=0, atol=1e-2)
+            assert_close(self.slopes(measured), full(1, 2, 6), rtol=0, atol=1e-2)
         assert_close(found.gap, torch.ones_like(found.gap), rtol=0, atol=0.05)
 
     def test_bounded_line_attractor(self):
-        """Across the segment the attraction is 2: distance/eps -> max |n . V x|/2; along it drift/eps -> max |t . V x|."""
+        """Across the segment the attraction is 2: distance/eps -> max |n.Vx|/2, drift/eps -> max |t.Vx|."""
         V = matrices(6)
         network = bounded_line_attractor(activation="celu").perturbed(self.eps[:, None, None, None, None] * V)
         found = slow_manifold(network.velocity, segment(), closed=False)
@@ -137,7 +151,7 @@ class TestFirstOrder:
             (found.drift.abs().amax(-1), (g @ along).abs().amax(-1)),
         ):
             assert ((measured / eps / limit - 1).abs() < 2 * eps).all()
-            assert_close(self.slopes(measured), torch.ones(2, 6).double(), rtol=0, atol=1e-2)
+            assert_close(self.slopes(measured), full(1, 2, 6), rtol=0, atol=1e-2)
         assert_close(found.gap, torch.full_like(found.gap, 2.0), rtol=0, atol=0.05)
 
 
@@ -168,7 +182,7 @@ class TestInvariance:
             k = torch.arange(len(wave), dtype=torch.float64)
             theta = torch.atan2(x[:, 1], x[:, 0]) - angle[0]
             series = (wave * torch.exp(1j * k * theta[:, None])).real
-            weights = torch.where((k == 0) | (k == 200), 1.0, 2.0) / 400
+            weights = (2 - ((k == 0) | (k == 200)).to(k)) / 400
             return (x.norm(dim=-1) - series @ weights).abs()
 
         times = tensor([0, 2, 30])
@@ -213,23 +227,17 @@ class TestInvariance:
         upstream = ~touched & (circle(400)[:, 1] < 0)
         assert found.distance[upstream].max() < 1e-9
 
-    def test_more_points_less_error(self):
+    def test_error_is_of_fourth_order_in_the_spacing(self):
         field = perturbed(ring.velocity, 0.2, linear(self.V))
-        exact = slow_manifold(field, circle(800), closed=True).points
-        errors = tensor(
-            [
-                (slow_manifold(field, circle(n), closed=True).points - exact[:: 800 // n]).abs().max()
-                for n in (50, 100, 200)
-            ]
-        )
-        order = (errors[:-1] / errors[1:]).log2()
-        assert (order > 3.7).all()
+        exact, *coarse = (slow_manifold(field, circle(n), closed=True).points for n in (800, 100, 200, 400))
+        errors = torch.stack([(points - exact[:: 800 // len(points)]).abs().max() for points in coarse])
+        assert_close((errors[:-1] / errors[1:]).log2(), full(4, 2), rtol=0, atol=0.4)
 
 
 class TestSymmetries:
     V = tensor([[0.5, 0.3], [0.1, -0.5]])
 
-    @pytest.mark.parametrize("d", [2, 3, 6])
+    @pytest.mark.parametrize("d", [3, 6])
     def test_turned_and_put_into_more_dimensions(self, d):
         """The ring in a plane of R^d, all else decaying: the same curve, turned."""
         generator = torch.Generator().manual_seed(d)
@@ -260,14 +268,12 @@ class TestSymmetries:
             bend = 0.3 * (2 * y[..., :1] + y[..., 1:2]) * v[..., :1] + 0.3 * y[..., :1] * v[..., 1:2]
             return torch.cat([v[..., :2], v[..., 2:] + bend], -1)
 
-        found = slow_manifold(
-            field, lift(torch.cat([circle(), torch.zeros(200, 1).double()], -1)), closed=True
-        )
+        found = slow_manifold(field, lift(torch.cat([circle(), full(0, 200, 1)], -1)), closed=True)
         flat = slow_manifold(perturbed(ring.velocity, 0.1, linear(self.V)), circle(400), closed=True)
-        expected = lift(torch.cat([flat.points, torch.zeros(400, 1).double()], -1))
+        expected = lift(torch.cat([flat.points, full(0, 400, 1)], -1))
         gaps = torch.cdist(found.points, expected).amin(-1)
         assert gaps.max() < math.tau / 400
-        assert (found.points - lift(torch.cat([found.points[:, :2], torch.zeros(200, 1).double()], -1))).norm(
+        assert (found.points - lift(torch.cat([found.points[:, :2], full(0, 200, 1)], -1))).norm(
             dim=-1
         ).max() < 1e-8
         assert found.residual.max() < 1e-6 * found.drift.abs().max()
@@ -309,12 +315,7 @@ class TestNoCurve:
             ),
             (lambda x: -ring.velocity(x), circle(), True, "not normally attracting"),
             (lambda x: ring.velocity(x) - 1.5 * x, circle(), True, "folds over|not normally attracting"),
-            (
-                perturbed(ring.velocity, 1.0, linear(tensor([[-1.2, 0], [0, 0.5]]))),
-                circle(),
-                True,
-                "folds over",
-            ),
+            (lambda x: ring.velocity(x) + tensor([0.26, 0]), circle(), True, "folds over"),
         ],
     )
     def test_says_so(self, field, curve, closed, message):
@@ -323,8 +324,8 @@ class TestNoCurve:
 
     def test_residual_is_checked(self):
         """With a ReLU the curve has corners at fixed points, where a tangent cannot be had."""
-        network = bounded_line_attractor().perturbed(tensor([[0.02, -0.03], [0.04, 0.03]]))
-        with pytest.raises(NoInvariantCurve, match="the curve is not invariant: across it|folds over|settle"):
+        network = bounded_line_attractor().perturbed(tensor([[0.002, -0.003], [0.004, 0.003]]))
+        with pytest.raises(NoInvariantCurve, match="the curve is not invariant: across it"):
             slow_manifold(network.velocity, segment(), closed=False, tol=1e-6)
 
     @pytest.mark.parametrize(

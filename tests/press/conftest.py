@@ -49,14 +49,54 @@ cli.main()
 """
 
 
-class Book:
-    """The sources of a small book, and ways to set the press on them."""
+class Workshop:
+    """A folder with a book in it, and ways to set the press on it."""
 
     HEADER = HEADER
     DRIVER = DRIVER
+    ROOT = ROOT
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def project(self) -> Project:
+        """The project as the press would find it now."""
+        return Project(self.root)
+
+    def edit(self, path: Path | str, old: str, new: str) -> None:
+        """Replace the one place of ``old`` in a file."""
+        path = self.root / path
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
+        path.write_text(text.replace(old, new))
+
+    def start(self, *arguments: str, driver: str | None = DRIVER, **options: object) -> subprocess.Popen:
+        """Start the command line in a process and a process group of its own."""
+        command = [sys.executable, "-c", driver] if driver else [sys.executable, "-m", "slowmanifold.press.cli"]
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root / "src")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def press(self, *arguments: str, driver: str | None = DRIVER) -> subprocess.CompletedProcess:
+        """Run the command line to its end; with ``driver=None`` all of it, Sphinx too."""
+        process = self.start(*arguments, driver=driver)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+class Book(Workshop):
+    """The sources of a small book that grows as a test wants it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.parameters: dict[str, dict] = {}
         self.records: list[dict] = []
         shutil.copytree(ROOT / "book" / "_static", self.folder / "_static")
@@ -71,20 +111,8 @@ class Book:
     def folder(self) -> Path:
         return self.root / "book"
 
-    @property
-    def project(self) -> Project:
-        """The project as the press would find it now."""
-        return Project(self.root)
-
     def page(self, name: str) -> Path:
         return self.folder / f"{name}.md"
-
-    def edit(self, path: Path | str, old: str, new: str) -> None:
-        """Replace the one place of ``old`` in a file."""
-        path = self.root / path
-        text = path.read_text()
-        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
-        path.write_text(text.replace(old, new))
 
     def chapter(self, name: str, *cells: str, prose: str = "Some prose.", size: str = "size = 3  # how many") -> None:
         """Add a chapter with a cell of parameters, one that tells of the run, and ``cells``."""
@@ -124,26 +152,6 @@ class Book:
         """Build in this process."""
         return building.build(self.project, names, profile, jobs=jobs, timeout=timeout, reporter=Lines())
 
-    def start(self, *arguments: str, driver: str | None = DRIVER, **options: object) -> subprocess.Popen:
-        """Start the command line in a process and a process group of its own."""
-        command = [sys.executable, "-c", driver] if driver else [sys.executable, "-m", "slowmanifold.press.cli"]
-        return subprocess.Popen(
-            [*command, *arguments],
-            cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root / "src")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            **options,
-        )
-
-    def press(self, *arguments: str, driver: str | None = DRIVER) -> subprocess.CompletedProcess:
-        """Run the command line to its end; with ``driver=None`` all of it, Sphinx too."""
-        process = self.start(*arguments, driver=driver)
-        out, err = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
     @property
     def runs(self) -> Counter:
         """How often each chapter ran since the last look."""
@@ -178,6 +186,17 @@ def environment(tmp_path):
     """What the press puts into the environment for its kernels ends with the test."""
     with mock.patch.dict(os.environ, RUNS=str(tmp_path / "runs")):
         yield
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project itself."""
+    root = tmp_path / "copy"
+    for name in ("src", "book"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_toc.yml", "_config.yml", "requirements.txt"):
+        shutil.copy(ROOT / name, root)
+    return Workshop(root)
 
 
 @pytest.fixture

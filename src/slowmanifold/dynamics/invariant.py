@@ -1,5 +1,6 @@
 """The slow manifold: what becomes of a normally attracting curve of equilibria when the field is perturbed."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +104,7 @@ def slow_manifold(
         )
     fastest = torch.linalg.eigvals(J).abs().max().item()
     time = _SHRINK / attraction
-    steps = max(1, round(time * fastest / _STEP))
+    steps = math.ceil(time * fastest / _STEP)
 
     r = torch.arange(len(curve), dtype=x.dtype).expand(speed.shape)
     for _ in range(_TRANSFORMS):
