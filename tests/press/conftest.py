@@ -71,7 +71,7 @@ class Workshop:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
         path.write_text(text.replace(old, new))
 
-    def start(self, *arguments: str, driver: str | None = DRIVER, **options: object) -> subprocess.Popen:
+    def start(self, *arguments: str, driver: str | None = DRIVER) -> subprocess.Popen:
         """Start the command line in a process and a process group of its own."""
         command = [sys.executable, "-c", driver] if driver else [sys.executable, "-m", "slowmanifold.press.cli"]
         return subprocess.Popen(
@@ -82,7 +82,6 @@ class Workshop:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **options,
         )
 
     def press(self, *arguments: str, driver: str | None = DRIVER) -> subprocess.CompletedProcess:

@@ -16,6 +16,7 @@ _SHRINK = 2.0  # a transform lasts until the weakest attraction has shrunk dista
 _STEP = 1.0  # of the integrator, in units of the fastest rate
 _SETTLED = 1e-10  # the last transform moves the curve by less than this part of its distance from M_0
 _ROUNDING = 1e-13  # part of the curve's length below which nothing is asked
+_SHRUNK = 1e-3  # a curve this much shorter somewhere than M_0 is none
 _TRANSFORMS = 200
 
 
@@ -78,7 +79,7 @@ def slow_manifold(
     Raises ``ValueError`` for a curve of fewer than 8 points, with values that are not finite or consecutive points
     that coincide, for a field that changes the shape of its argument, and for a tol that is not positive;
     :class:`NoInvariantCurve` if M_0 is not normally attracting or attracts less than the flow along it contracts, if
-    the curve folds over or does not settle, or if what it settles to is not invariant.
+    the curve folds over, shrinks to a point or does not settle, or if what it settles to is not invariant.
     Source: Ságodi et al., Theorem 1; Fenichel (1971). Used in: Fenichel theory.
     """
     if not tol > 0:
@@ -110,8 +111,10 @@ def slow_manifold(
     for _ in range(_TRANSFORMS):
         z, w = _transport(field, jacobian, *base.between(x, t, r), time, steps)
         stretch = (w * base.tangents).sum(-1)
-        if not (stretch > 0).all():
-            raise NoInvariantCurve("the curve folds over: it is no longer a graph over the given one")
+        if not (stretch > _SHRUNK * base.speed).all():
+            raise NoInvariantCurve(
+                "the curve folds over or shrinks to a point: it is no graph over the given one"
+            )
         overshoot = ((z - curve) * base.tangents).sum(-1) / stretch
         r = r - overshoot
         moved = (z - overshoot.unsqueeze(-1) * w - x).norm(dim=-1)

@@ -137,9 +137,9 @@ def loss_and_gradient(
     block = max(1, _BLOCK // (8 * len(network.W) * (steps + 1) * copies))
     blocks_of_trials = range(0, trials, math.ceil(trials / math.ceil(trials / block)))
     blocks_of_runs = range(0, runs, max(1, block // trials))
-    workspace = parameters.new_empty(
-        (steps + 1) * len(network.W) * copies * min(runs, blocks_of_runs.step) * blocks_of_trials.step
-    )
+    # From NumPy, which asks the system for large pages: touching small ones costs a tenth of all the time.
+    room = (steps + 1) * len(network.W) * copies * min(runs, blocks_of_runs.step) * blocks_of_trials.step
+    workspace = torch.from_numpy(np.empty(room))
     I, D = inputs.permute(2, 0, 3, 1).contiguous(), targets.permute(2, 0, 1).unsqueeze(2).contiguous()
     loss, gradient = parameters.new_zeros(runs, copies), torch.zeros_like(parameters)
     for i in blocks_of_runs:
