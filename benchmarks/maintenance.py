@@ -17,7 +17,7 @@ from slowmanifold.learning.maintenance import loss_and_gradient
 from slowmanifold.learning.tasks import clicks
 from slowmanifold.networks.line import RateNetwork, bounded_line_attractor
 
-NETWORKS, TRIALS, STEPS, REPEATS, TARGET = 20, 1000, 500, 5, 5
+NETWORKS, TRIALS, STEPS, REPEATS, TARGET = 20, 1000, 500, 9, 5
 
 
 def library_epoch(network: RateNetwork, inputs: torch.Tensor, targets: torch.Tensor):

@@ -15,7 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 
-from slowmanifold.figures import COLOUR, CYCLE, INK, figure, mark_fixed_points, render, speed_map, table_or_archive
+from slowmanifold.figures import (
+    COLOUR,
+    CYCLE,
+    INK,
+    figure,
+    letter_panels,
+    mark_fixed_points,
+    render,
+    style,
+    table_or_archive,
+)
 
 GOOD = {
     "caption": "A line with $x^2$.",
@@ -199,32 +209,37 @@ def test_what_is_no_table_is_an_archive_that_keeps_every_array(data):
 # Parts of figures
 
 
-def test_the_speed_map_shows_decades_of_speed_at_its_place():
-    """A rotation about the origin: the speed is the radius, and at the origin nothing is infinite."""
-    x, y = np.linspace(-1, 1, 5), np.linspace(-2, 2, 9)
-    at = np.stack(np.meshgrid(x, y), axis=-1)
-    velocity = at @ np.array([[0, 1], [-1, 0]])
-    ax = Figure().subplots()
-    mesh = speed_map(ax, x, y, velocity, vmin=-2.0, vmax=0.0)
-    shaded = np.asarray(mesh.get_array()).reshape(9, 5)
-    radius = np.hypot(*np.moveaxis(at, -1, 0))
-    np.testing.assert_allclose(10.0**shaded, np.where(radius > 0, radius, 1e-3), rtol=1e-12)
-    assert mesh.get_clim() == (-2.0, 0.0)
-
-
-def test_fixed_points_are_marked_by_what_they_are():
-    ax = Figure().subplots()
-    mark_fixed_points(ax, torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), ["stable", "saddle", "unstable"])
-    assert [(*np.ravel(mark.get_xdata()), *np.ravel(mark.get_ydata())) for mark in ax.lines] == [(0, 1), (2, 3), (4, 5)]
-    assert [mark.get_fillstyle() for mark in ax.lines] == ["full", "left", "none"]
-    assert all(
-        same_color(mark.get_color(), COLOUR[kind])
-        for mark, kind in zip(ax.lines, ("stable", "saddle", "unstable"), strict=True)
-    )
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_fixed_points_are_marked_by_what_they_are_on_any_ground(theme):
+    kinds = ["stable", "saddle", "unstable"]
+    with mpl.rc_context(style(theme)):
+        ax = Figure().subplots()
+        mark_fixed_points(ax, torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), kinds)
+    assert len(ax.lines) == 9
+    for at, kind in enumerate(kinds):
+        halo, edge, mark = ax.lines[3 * at : 3 * at + 3]
+        for part in (halo, edge, mark):
+            assert (*np.ravel(part.get_xdata()), *np.ravel(part.get_ydata())) == (2 * at, 2 * at + 1)
+        assert halo.get_markersize() > edge.get_markersize() > mark.get_markersize()
+        assert same_color(halo.get_markerfacecolor(), INK[theme][1])
+        assert same_color(edge.get_markeredgecolor(), INK[theme][0])
+        assert mark.get_color() == COLOUR[kind]
+    assert [mark.get_fillstyle() for mark in ax.lines[2::3]] == ["full", "left", "none"]
     with pytest.raises(ValueError, match="zip"):
         mark_fixed_points(ax, np.zeros((2, 2)), ["stable"])
     with pytest.raises(KeyError, match="centre"):
         mark_fixed_points(ax, np.zeros((1, 2)), ["centre"])
+
+
+def test_panels_are_lettered_in_their_order_with_what_titles_there_are():
+    axes = Figure().subplots(2, 2)
+    letter_panels(axes.flat, ["first", "second"])
+    assert [[text.get_text() for text in ax.texts if text.get_text()] for ax in axes.flat] == [
+        ["a", "first"],
+        ["b", "second"],
+        ["c"],
+        ["d"],
+    ]
 
 
 def test_the_drawing_is_what_the_theme_makes_of_the_same_calls():

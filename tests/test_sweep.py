@@ -241,13 +241,23 @@ def maker(power):
     return inner
 inner = maker(1)
 def f(x, scale=2.0):
-    return {"y": scale * FACTOR.sum() * Model().out(inner(x))}
+    return {"y": scale * FACTOR.sum() * Model().out(inner(x)) if x in {"a", "b", 1.0} else offset()}
 """
 
 
 def test_an_unchanged_function_has_the_same_key_wherever_it_stands():
     moved = TEXT.replace("def f(x", "# a remark\n\n\ndef f(x").replace("    return 0.0", "    return  0.0  # nothing")
     assert sources.sources(from_text(TEXT), "f").key == sources.sources(from_text(moved), "f").key
+
+
+@pytest.mark.parametrize("hash_seed", ["2", "4"])
+def test_another_process_gives_the_same_key(hash_seed, tmp_path):
+    (tmp_path / "own.py").write_text(TEXT)
+    program = "from own import f; from slowmanifold.sources import sources; print(sources(f, 'f').key)"
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == sources.sources(from_text(TEXT), "f").key
 
 
 @pytest.mark.parametrize(
@@ -298,6 +308,19 @@ def test_a_changed_module_of_the_package_is_computed_again(log, kept, monkeypatc
     for expected, module in enumerate(used, 2):
         monkeypatch.setitem(sources.AT_IMPORT, module, "changed")
         assert runs() == expected
+
+
+def test_what_the_imports_of_a_module_import_counts_too():
+    graph = sources.imports()
+    chains = 0
+    for module in graph.modules:
+        counted = set(sources.imported_modules([module]))
+        direct = graph.find_modules_directly_imported_by(module)
+        assert {module, "slowmanifold", *direct} <= counted
+        for name in direct:
+            assert set(sources.imported_modules([name])) <= counted
+        chains += bool(counted - direct - {module} - {name.rsplit(".", 1)[0] for name in counted})
+    assert chains
 
 
 def test_a_file_changed_after_it_was_imported_is_refused(monkeypatch):
@@ -386,6 +409,11 @@ def test_a_point_whose_worker_is_killed_is_run_again(log, kept):
     assert caught.value.table["x"].tolist() == [0, 1, 2, 3, 5, 6]
     assert caught.value.table["y"].tolist() == [0, 1, 4, 9, 25, 36]
     assert calls(log)["{'x': 1}"] >= 2
+
+
+def test_a_point_that_is_alone_from_the_start_is_run_again_too(log, kept):
+    assert sweep.sweep(mortal, {"log": [str(log)], "x": [1]}, 1, folder=kept, n_jobs=2)["y"].tolist() == [1]
+    assert calls(log) == {"{'x': 1}": 2}
 
 
 def test_a_sweep_whose_process_is_killed_goes_on_where_it_stopped(tmp_path):

@@ -81,7 +81,7 @@ class TestClosedForms:
         assert_close(found.normal_rate, -(1 + eps).expand(3, 128), rtol=0, atol=1e-8)
         assert_close(found.tangential_rate, full(0, 3, 128), rtol=0, atol=1e-8)
 
-    @pytest.mark.parametrize("push", [0.05, 0.2, 0.24])
+    @pytest.mark.parametrize("push", [0.1, 0.24])
     def test_pushed_ring(self, push):
         """(1 - r) x + push e_1 has fixed points on the axis; those at the back meet, and the circle ends, at 1/4."""
         found = slow_manifold(lambda x: ring.velocity(x) + tensor([push, 0]), circle(), closed=True)
@@ -171,9 +171,8 @@ class TestInvariance:
     fields = pytest.mark.parametrize(
         "field",
         [
-            perturbed(ring.velocity, 0.1, linear(V)),
-            perturbed(ring.velocity, 0.3, linear(V)),
-            perturbed(ring.velocity, 1.0, bump(tensor([1, 0]), 0.5, tensor([1, 0.5]), 0.3)),
+            perturbed(ring.velocity, 0.2, linear(V)),
+            perturbed(ring.velocity, 1.0, bump(tensor([1, 0]), 0.7, tensor([1, 0.5]), 0.3)),
         ],
     )
 
@@ -226,9 +225,9 @@ class TestInvariance:
 
     def test_error_is_of_fourth_order_in_the_spacing(self):
         field = perturbed(ring.velocity, 0.2, linear(self.V))
-        exact, *coarse = (slow_manifold(field, circle(n), closed=True).points for n in (800, 100, 200, 400))
-        errors = torch.stack([(points - exact[:: 800 // len(points)]).abs().max() for points in coarse])
-        assert_close((errors[:-1] / errors[1:]).log2(), full(4, 2), rtol=0, atol=0.4)
+        exact, *coarse = (slow_manifold(field, circle(n), closed=True).points for n in (256, 32, 64, 128))
+        errors = torch.stack([off_polar_curve(exact, points).mean() for points in coarse])
+        assert_close((errors[:-1] / errors[1:]).log2(), full(4, 2), rtol=0, atol=0.3)
 
 
 class TestSymmetries:
@@ -236,7 +235,7 @@ class TestSymmetries:
 
     @pytest.mark.parametrize("d", [3, 6])
     def test_turned_and_put_into_more_dimensions(self, d):
-        """The ring in a plane of R^d, all else decaying: the same curve, turned."""
+        """The ring in a plane of R^d, all else decaying (faster: other steps): the same curve, turned."""
         generator = torch.Generator().manual_seed(d)
         Q = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
         plane = perturbed(ring.velocity, 0.1, linear(self.V))
@@ -247,7 +246,7 @@ class TestSymmetries:
 
         flat = slow_manifold(plane, circle(), closed=True)
         found = slow_manifold(field, circle() @ Q[:, :2].T, closed=True)
-        assert_close(found.points, flat.points @ Q[:, :2].T, rtol=0, atol=1e-9)
+        assert_close(found.points, flat.points @ Q[:, :2].T, rtol=0, atol=1e-8)
         for name in ("distance", "drift", "normal_rate", "tangential_rate"):
             assert_close(getattr(found, name), getattr(flat, name), rtol=0, atol=1e-7)
 

@@ -87,7 +87,7 @@ class Workshop:
     def press(self, *arguments: str, driver: str | None = DRIVER) -> subprocess.CompletedProcess:
         """Run the command line to its end; with ``driver=None`` all of it, Sphinx too."""
         process = self.start(*arguments, driver=driver)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
@@ -245,7 +245,7 @@ def instant(book, monkeypatch):
 def until():
     """Wait until something is so; fail after ``seconds``."""
 
-    def wait(so: Callable[[], object], seconds: float = 20.0) -> object:
+    def wait(so: Callable[[], object], seconds: float = 60.0) -> object:
         end = time.monotonic() + seconds
         while not (found := so()):
             assert time.monotonic() < end, "it did not come to pass"

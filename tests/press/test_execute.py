@@ -36,7 +36,7 @@ def notebooks(book):
     ("code", "why"),
     [
         ("1 / (size - 3)", "ZeroDivisionError: division by zero"),
-        ("import time; time.sleep(60)", "the cell took more than 2 s"),
+        ("import time; time.sleep(60)", "the cell took more than 4 s"),
         ("import os; os._exit(1)", "the kernel died"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "the kernel died"),
     ],
@@ -45,7 +45,7 @@ def notebooks(book):
 def test_a_chapter_that_fails_does_not_stop_the_others(book, code, why):
     book.chapter("bad", "print('before')", code, "print('after')")
     book.chapter("good", "print('after all')")
-    done = book.press("build", "--timeout", "2", "--jobs", "1")
+    done = book.press("build", "--timeout", "4", "--jobs", "1")
     assert done.returncode == 1
     assert book.runs == {"bad": 1, "good": 1}
     # The cell that failed, why, and where its notebook is.
@@ -211,11 +211,11 @@ def test_what_cannot_be_written_ends_the_build_in_one_line_and_with_it_all_kerne
     assert not book.processes
 
 
-def test_a_full_disk_ends_the_build_in_one_line_and_leaves_no_half_notebook(book):
+def test_a_full_disk_ends_the_build_in_one_line_and_leaves_no_half_notebook(book, instant):
     full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
     book.chapter("one")
     done = book.press("build", driver=full + book.DRIVER)
     assert (done.returncode, done.stderr) == (1, "slowmanifold: [Errno 27] File too large\n")
     assert not notebooks(book)
-    assert book.press("build").returncode == 0
+    assert not book.build().failures
     assert [path.name for path in (book.root / "_build" / "executed" / "quick").iterdir()] == ["one.ipynb"]

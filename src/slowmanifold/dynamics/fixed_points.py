@@ -10,11 +10,11 @@ from jaxtyping import Bool, Complex, Float, Int
 from scipy.optimize import linprog
 from torch import Tensor
 
-from slowmanifold.dynamics.flow import Field, jacobian_of
+from slowmanifold.dynamics.flow import Field, linearisation
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
-_ROUNDING = 16 * torch.finfo(torch.float64).eps  # of a sum, against the sum of its terms' absolute values
-_SINGULAR = 1e13  # condition number from which on a linear system counts as singular
+_ROUNDING = 16 * torch.finfo(torch.float64).eps  # relative error of a few operations
+_SINGULAR = 1e13  # ratio of the pivots from which on a linear system counts as singular
 
 
 class Stability(IntEnum):
@@ -41,7 +41,7 @@ class FixedPoints:
     @cached_property
     def eigenvalues(self) -> Complex[Tensor, "*batch n d"]:
         """Eigenvalues of the Jacobians (per tau), in no particular order."""
-        found = self.jacobians.isfinite().all(-1).all(-1)
+        found = ~self.jacobians[..., 0, 0].isnan()
         eigenvalues = torch.full(self.points.shape, torch.nan, dtype=torch.complex128)
         eigenvalues[found] = torch.linalg.eigvals(self.jacobians[found])
         return eigenvalues
@@ -129,22 +129,20 @@ def relu_fixed_points(
     batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1])
     W, b = W.expand(*batch, d, d).unsqueeze(-3), b.expand(*batch, d).unsqueeze(-2)
     A = identity - supports.unsqueeze(-1) * W
-    solution, _ = torch.linalg.solve_ex(
-        A, torch.cat([(supports * b).unsqueeze(-1), identity.expand_as(A)], dim=-1)
-    )
-    x, inverse = solution[..., 0], solution[..., 1:]
+    factors, pivots, _ = torch.linalg.lu_factor_ex(A)
+    x = torch.linalg.lu_solve(factors, pivots, (supports * b).unsqueeze(-1)).squeeze(-1)
+    h = (W @ x.unsqueeze(-1)).squeeze(-1) + b
 
-    # A comparison with NaN is false, so that what the solver gave up on is degenerate too.
-    condition = A.abs().sum(-2).amax(-1) * inverse.abs().sum(-2).amax(-1)
-    degenerate = ~(condition < _SINGULAR)
-    h = _apply(W, x) + b
-    backward_error = _ROUNDING * (_apply(A.abs(), x.abs()) + (supports * b).abs())
-    x_error = _apply(inverse.abs(), backward_error)
-    h_error = _apply(W.abs(), x_error + _ROUNDING * x.abs()) + _ROUNDING * b.abs()
+    diagonal = factors.diagonal(dim1=-2, dim2=-1).abs()
+    condition = (diagonal.amax(-1) / diagonal.amin(-1)).unsqueeze(-1)
+    degenerate = ~(condition < _SINGULAR).squeeze(-1)  # not >=: an exactly singular system may give 0/0
+    largest = x.abs().amax(-1, keepdim=True)
+    x_error = _ROUNDING * condition * largest
+    h_error = W.abs().sum(-1) * (x_error + _ROUNDING * largest) + _ROUNDING * b.abs()
     exists = torch.where(supports, x > x_error, h <= h_error).all(-1) & ~degenerate
     border = exists & (~supports & (h.abs() <= h_error)).any(-1)
 
-    jacobians = (supports.unsqueeze(-1) * W if form == "rate" else W * supports.unsqueeze(-2)) - identity
+    jacobians = -A if form == "rate" else W * supports.unsqueeze(-2) - identity
     points = x if form == "rate" else h
     return ReluFixedPoints(
         points=points.masked_fill(degenerate.unsqueeze(-1), torch.nan),
@@ -155,12 +153,6 @@ def relu_fixed_points(
         degenerate=degenerate,
         continuum=_continua(W.squeeze(-3), b.squeeze(-2), supports, degenerate),
     )
-
-
-def _apply(
-    matrix: Float[Tensor, "*#batch m n"], vector: Float[Tensor, "*#batch n"]
-) -> Float[Tensor, "*batch m"]:
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def _continua(
@@ -214,7 +206,7 @@ def find_fixed_points(
         if not value > 0:
             raise ValueError(f"{name} is {value}; allowed: positive numbers")
 
-    jacobian = jacobian_of(field)
+    linearised = linearisation(field)
     x = starts[field(starts).isfinite().all(-1)]
     damping = torch.ones_like(x[:, :1])
     converged = torch.zeros(len(x), dtype=torch.bool)
@@ -222,8 +214,8 @@ def find_fixed_points(
         at = (~converged).nonzero().squeeze(-1)
         if len(at) == 0:
             break
-        velocity = field(x[at])
-        inverse = torch.linalg.pinv(jacobian(x[at]), rtol=1e-13)
+        velocity, J = linearised(x[at])
+        inverse = torch.linalg.pinv(J, rtol=1e-13)
         step = -(inverse @ velocity.unsqueeze(-1)).squeeze(-1)
         new = x[at] + damping[at] * step
         correction = (inverse @ field(new).unsqueeze(-1)).squeeze(-1)
@@ -238,4 +230,4 @@ def find_fixed_points(
     merge = 2 * tol**0.5 * (1 + x.norm(dim=-1))
     repeats = (torch.cdist(x, x) <= merge).tril(-1).any(-1)
     x = x[~repeats]
-    return FixedPoints(points=x, jacobians=jacobian(x))
+    return FixedPoints(points=x, jacobians=linearised(x)[1])

@@ -125,23 +125,32 @@ def tangent_map(
     return orbit, torch.stack(M)
 
 
-def jacobian_of(field: Field) -> Jacobian:
-    """The derivative of a differentiable field or map, by automatic differentiation: exact to rounding.
+def linearisation(field: Field) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The function x -> (field(x), its derivative J(x)), by automatic differentiation: exact to rounding.
 
-    Leading axes of the states, and of parameters that the field carries, stay batch axes: each velocity must depend on
-    its own state only, as that of a field does. Used in: Fenichel theory.
+    The field may be any differentiable field or map. Leading axes of the states, and of parameters that the field
+    carries, stay batch axes: each velocity must depend on its own state only, as that of a field does.
     """
 
-    def jacobian(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
+    def linearised(
+        x: Float[Tensor, "*batch d"],
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d d"]]:
         with torch.enable_grad():
             # One copy of the states for each row of the matrix: one backward pass gives them all.
             copies = x.detach().expand(x.shape[-1], *x.shape).clone().requires_grad_()
-            rows = field(copies).diagonal(dim1=0, dim2=-1).sum()
+            velocity = field(copies)
+            rows = velocity.diagonal(dim1=0, dim2=-1).sum()
             # Zero times the states: so that a constant field has a derivative too.
-            (derivative,) = torch.autograd.grad(rows + 0 * copies.sum(), copies)
-        return derivative.movedim(0, -2)
+            (J,) = torch.autograd.grad(rows + 0 * copies.sum(), copies)
+        return velocity[0].detach(), J.movedim(0, -2)
 
-    return jacobian
+    return linearised
+
+
+def jacobian_of(field: Field) -> Jacobian:
+    """The derivative of a differentiable field or map, as :func:`linearisation` has it. Used in: Fenichel theory."""
+    linearised = linearisation(field)
+    return lambda x: linearised(x)[1]
 
 
 def _require_steps(steps: int) -> None:

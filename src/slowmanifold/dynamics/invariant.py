@@ -1,6 +1,6 @@
 """The slow manifold: what becomes of a normally attracting curve of equilibria when the field is perturbed."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,11 @@ from scipy.integrate import DOP853
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from slowmanifold.dynamics.flow import Field, Jacobian, jacobian_of
+from slowmanifold.dynamics.flow import Field, linearisation
 
 _SHRINK = 2.0  # a transform lasts until the weakest attraction has shrunk distances from the curve by exp(2)
 _STEP = 1.0  # of the integrator, in units of the fastest rate
-_SETTLED = 1e-10  # the last transform moves the curve by less than this part of its distance from M_0
+_SETTLED = 1e-9  # the last transform moves the curve by less than this part of its distance from M_0
 _ROUNDING = 1e-13  # part of the curve's length below which nothing is asked
 _SHRUNK = 1e-3  # a curve this much shorter somewhere than M_0 is none
 _TRANSFORMS = 200
@@ -85,17 +85,17 @@ def slow_manifold(
     if not tol > 0:
         raise ValueError(f"tol is {tol}; allowed: positive numbers")
     base = _Base(curve, closed)
-    jacobian = jacobian_of(field)
+    linearised = linearisation(field)
 
-    speed = field(curve).norm(dim=-1)
-    if speed.shape[-1:] != curve.shape[:1]:
+    velocity = field(curve)
+    if velocity.shape[-2:] != curve.shape:
         raise ValueError(
-            f"field maps states of shape {tuple(curve.shape)} to {tuple(field(curve).shape)}; "
+            f"field maps states of shape {tuple(curve.shape)} to {tuple(velocity.shape)}; "
             "allowed: the same shape, or one with batch axes in front"
         )
-    x = curve.expand(*speed.shape, -1)
-    t = base.tangents.expand(x.shape)
-    J = jacobian(x)
+    x = curve.expand(velocity.shape)
+    t = base.tangents.expand(velocity.shape)
+    velocity, J = linearised(x)
     tangential_rate, normal_rate = _rates(J, t)
     attraction = -normal_rate.max().item()
     if not (attraction > 0 and (tangential_rate > normal_rate).all()):
@@ -104,12 +104,12 @@ def slow_manifold(
             f"smallest gap to the rate along it {(tangential_rate - normal_rate).min():.3g} (per tau)"
         )
     fastest = torch.linalg.eigvals(J).abs().max().item()
-    time = _SHRINK / attraction
-    steps = math.ceil(time * fastest / _STEP)
+    steps = max(1, round(_SHRINK * fastest / attraction / _STEP))
+    time = steps * _STEP / fastest
 
-    r = torch.arange(len(curve), dtype=x.dtype).expand(speed.shape)
+    r = torch.arange(len(curve), dtype=x.dtype).expand(x.shape[:-1])
     for _ in range(_TRANSFORMS):
-        z, w = _transport(field, jacobian, *base.between(x, t, r), time, steps)
+        z, w = _transport(linearised, *base.between(x, t, r), time, steps)
         stretch = (w * base.tangents).sum(-1)
         if not (stretch > _SHRUNK * base.speed).all():
             raise NoInvariantCurve(
@@ -125,15 +125,16 @@ def slow_manifold(
     else:
         raise NoInvariantCurve(f"the curve does not settle: the flow still moves it by {moved.max():.3g}")
 
-    velocity = field(x)
+    allowed = tol * velocity.norm(dim=-1).amax(-1, keepdim=True) + _ROUNDING * base.length * fastest
+    velocity, J = linearised(x)
     drift = (velocity * t).sum(-1)
     residual = (velocity - drift.unsqueeze(-1) * t).norm(dim=-1)
-    if not (residual <= tol * speed.amax(-1, keepdim=True) + _ROUNDING * base.length * fastest).all():
+    if not (residual <= allowed).all():
         raise NoInvariantCurve(
             f"the curve is not invariant: across it the field reaches {residual.max():.3g}, "
             f"along it {drift.abs().max():.3g}"
         )
-    tangential_rate, normal_rate = _rates(jacobian(x), t)
+    tangential_rate, normal_rate = _rates(J, t)
     return InvariantCurve(closed, x, t, distance, drift, residual, tangential_rate, normal_rate)
 
 
@@ -197,8 +198,7 @@ def _at(values: Float[Tensor, "*batch n d"], place: Int[Tensor, "*batch n"]) -> 
 
 
 def _transport(
-    field: Field,
-    jacobian: Jacobian,
+    linearised: Callable[[Tensor], tuple[Tensor, Tensor]],
     x: Float[Tensor, "*batch d"],
     v: Float[Tensor, "*batch d"],
     time: float,
@@ -206,17 +206,17 @@ def _transport(
 ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d"]]:
     """Points and tangent vectors carried along by the flow: DOP853 in equal steps."""
 
-    def velocity(_: float, y: np.ndarray) -> np.ndarray:
+    def augmented(_: float, y: np.ndarray) -> np.ndarray:
         x, v = torch.from_numpy(y).view(2, *shape)
-        return torch.stack([field(x), (jacobian(x) @ v.unsqueeze(-1)).squeeze(-1)]).numpy().ravel()
+        velocity, J = linearised(x)
+        return torch.stack([velocity, (J @ v.unsqueeze(-1)).squeeze(-1)]).numpy().ravel()
 
     shape = x.shape
+    start = torch.stack([x, v]).numpy().ravel()
     h = time / steps
     # Steps that adapt would stop at each kink that any of the points meets. Equal ones lose nothing on a slow manifold,
     # where the error is not that of the fast attraction but of the slow drift.
-    solver = DOP853(
-        velocity, 0, torch.stack([x, v]).numpy().ravel(), time, first_step=h, max_step=h, atol=np.inf
-    )
+    solver = DOP853(augmented, 0, start, time, first_step=h, max_step=h, atol=np.inf)
     while solver.status == "running":
         solver.step()
     if solver.status == "failed":

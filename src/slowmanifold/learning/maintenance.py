@@ -5,6 +5,7 @@
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -134,22 +135,21 @@ def loss_and_gradient(
     if steps < input_steps:
         raise ValueError(f"steps is {steps}; allowed: {input_steps} (the steps of inputs) or more")
 
-    block = max(1, _BLOCK // (8 * len(network.W) * (steps + 1) * copies))
-    blocks_of_trials = range(0, trials, math.ceil(trials / math.ceil(trials / block)))
-    blocks_of_runs = range(0, runs, max(1, block // trials))
+    room, blocks = _BLOCK // (8 * len(network.W) * (steps + 1)), []
+    for length in (trials, copies, runs):
+        count = math.ceil(length / max(1, room))
+        size = math.ceil(length / count)
+        blocks.append([slice(start, start + size) for start in range(0, length, size)])
+        room //= size
     # From NumPy, which asks the system for large pages: touching small ones costs a tenth of all the time.
-    room = (steps + 1) * len(network.W) * copies * min(runs, blocks_of_runs.step) * blocks_of_trials.step
-    workspace = torch.from_numpy(np.empty(room))
+    workspace = torch.from_numpy(np.empty((steps + 1) * len(network.W) * math.prod(part[0].stop for part in blocks)))
     I, D = inputs.permute(2, 0, 3, 1).contiguous(), targets.permute(2, 0, 1).unsqueeze(2).contiguous()
     loss, gradient = parameters.new_zeros(runs, copies), torch.zeros_like(parameters)
-    for i in blocks_of_runs:
-        some = slice(i, i + blocks_of_runs.step)
-        theta = unflatten(parameters[some], network)
-        for j in blocks_of_trials:
-            some_trials = slice(j, j + blocks_of_trials.step)
-            squares, slopes = _sums(theta, I[:, some, :, some_trials], D[:, some, :, some_trials], steps, workspace)
-            loss[some] += squares
-            gradient[some] += slopes
+    for j, k, i in product(*blocks):
+        theta = unflatten(parameters[i, k], network)
+        squares, slopes = _sums(theta, I[:, i, :, j], D[:, i, :, j], steps, workspace)
+        loss[i, k] += squares
+        gradient[i, k] += slopes
     loss = loss / (trials * steps)
     return loss.masked_fill(loss.isnan(), torch.inf), gradient * (2 / (trials * steps))
 
