@@ -32,8 +32,8 @@ def by_loop(W: np.ndarray, b: np.ndarray) -> list[list[tuple[np.ndarray, np.ndar
 
 
 def by_batch(W: torch.Tensor, b: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Which sets hold fixed points, these, and their eigenvalues, for a few thousand sets at a time."""
-    parts = [relu_fixed_points(part, b) for part in W.split(max(1, 2**12 >> W.shape[-1]))]
+    """Which sets hold fixed points, these, and their eigenvalues, for 16384 sets at a time."""
+    parts = [relu_fixed_points(part, b) for part in W.split(max(1, 2**14 >> W.shape[-1]))]
     return [(found.exists, found.points, found.eigenvalues) for found in parts]
 
 

@@ -87,6 +87,13 @@ class TestKnownFixedPoints:
         slope = torch.stack(beyond).log().diff() / eps.log().diff()
         assert_close(slope, torch.full_like(slope, 0.5), rtol=0, atol=0.01)
 
+    def test_starts_from_where_full_newton_steps_run_away(self):
+        """Newton's iteration for arctan diverges from |x| > 1.3917 on."""
+        for start in (-8.0, -1.5, 1.5, 3.0, 20.0):
+            assert_close(
+                find_fixed_points(torch.atan, tensor([[start]])).points, tensor([[0.0]]), rtol=0, atol=1e-12
+            )
+
     def test_starts_at_a_fixed_point(self):
         assert_close(find_fixed_points(torch.sin, tensor([[0.0]])).points, tensor([[0.0]]))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
+from slowmanifold.dynamics.flow import jacobian_of
 from slowmanifold.networks.line import bounded_line_attractor, identity_rnn, unbounded_line_attractor
 
 NONE, SECOND, FIRST, BOTH = range(4)  # the supports of two units, in the order of the result
@@ -193,8 +194,12 @@ class TestAnyNetwork:
         x, h = rate.points[rate.exists], pre.points[rate.exists]
         assert_close(torch.relu(h), x, rtol=1e-9, atol=1e-9)
         weights, drive = (v.unsqueeze(1).expand(3, 2**d, *v.shape[1:])[rate.exists] for v in (W, b))
-        field = (weights @ torch.relu(h).unsqueeze(-1)).squeeze(-1) + drive - h
-        assert_close(field, torch.zeros_like(h), rtol=0, atol=1e-9)
+
+        def preactivation_field(h):
+            return (weights @ torch.relu(h).unsqueeze(-1)).squeeze(-1) + drive - h
+
+        assert_close(preactivation_field(h), torch.zeros_like(h), rtol=0, atol=1e-9)
+        assert_close(pre.jacobians[pre.exists], jacobian_of(preactivation_field)(h))
         ordered = [np.sort_complex(found.eigenvalues[found.exists].numpy()) for found in (rate, pre)]
         np.testing.assert_allclose(*ordered, rtol=1e-6, atol=1e-6)
         assert torch.equal(rate.kind, pre.kind)

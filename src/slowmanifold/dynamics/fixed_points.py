@@ -127,31 +127,36 @@ def relu_fixed_points(
     identity = torch.eye(d, dtype=W.dtype)
     supports = torch.cartesian_prod(*[torch.tensor([False, True])] * d).view(-1, d)
     batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1])
-    W, b = W.expand(*batch, d, d).unsqueeze(-3), b.expand(*batch, d).unsqueeze(-2)
-    A = identity - supports.unsqueeze(-1) * W
+    W, b = W.expand(*batch, d, d), b.expand(*batch, d)
+    A = identity - supports.unsqueeze(-1) * W.unsqueeze(-3)
     factors, pivots, _ = torch.linalg.lu_factor_ex(A)
-    x = torch.linalg.lu_solve(factors, pivots, (supports * b).unsqueeze(-1)).squeeze(-1)
-    h = (W @ x.unsqueeze(-1)).squeeze(-1) + b
+    x = torch.linalg.lu_solve(factors, pivots, (supports * b.unsqueeze(-2)).unsqueeze(-1)).squeeze(-1)
+    h = x @ W.mT + b.unsqueeze(-2)
 
     diagonal = factors.diagonal(dim1=-2, dim2=-1).abs()
     condition = (diagonal.amax(-1) / diagonal.amin(-1)).unsqueeze(-1)
     degenerate = ~(condition < _SINGULAR).squeeze(-1)  # not >=: an exactly singular system may give 0/0
     largest = x.abs().amax(-1, keepdim=True)
     x_error = _ROUNDING * condition * largest
-    h_error = W.abs().sum(-1) * (x_error + _ROUNDING * largest) + _ROUNDING * b.abs()
+    weight, bias = W.abs().sum(-1).unsqueeze(-2), b.abs().unsqueeze(-2)
+    h_error = weight * (x_error + _ROUNDING * largest) + _ROUNDING * bias
     exists = torch.where(supports, x > x_error, h <= h_error).all(-1) & ~degenerate
     border = exists & (~supports & (h.abs() <= h_error)).any(-1)
 
-    jacobians = -A if form == "rate" else W * supports.unsqueeze(-2) - identity
+    jacobians = torch.full_like(A, torch.nan)
+    if form == "rate":
+        jacobians[exists] = -A[exists]
+    else:
+        jacobians[exists] = (W.unsqueeze(-3) * supports.unsqueeze(-2))[exists] - identity
     points = x if form == "rate" else h
     return ReluFixedPoints(
         points=points.masked_fill(degenerate.unsqueeze(-1), torch.nan),
-        jacobians=jacobians.masked_fill(~exists[..., None, None], torch.nan),
+        jacobians=jacobians,
         supports=supports,
         exists=exists,
         border=border,
         degenerate=degenerate,
-        continuum=_continua(W.squeeze(-3), b.squeeze(-2), supports, degenerate),
+        continuum=_continua(W, b, supports, degenerate),
     )
 
 
@@ -214,16 +219,17 @@ def find_fixed_points(
         at = (~converged).nonzero().squeeze(-1)
         if len(at) == 0:
             break
-        velocity, J = linearised(x[at])
+        here = x[at]
+        velocity, J = linearised(here)
         inverse = torch.linalg.pinv(J, rtol=1e-13)
         step = -(inverse @ velocity.unsqueeze(-1)).squeeze(-1)
-        new = x[at] + damping[at] * step
-        correction = (inverse @ field(new).unsqueeze(-1)).squeeze(-1)
+        there = here + damping[at] * step
+        correction = (inverse @ field(there).unsqueeze(-1)).squeeze(-1)
         length = step.norm(dim=-1, keepdim=True)
         better = correction.norm(dim=-1, keepdim=True) <= (1 - damping[at] / 4) * length
-        near = length.squeeze(-1) <= tol**0.5 * (1 + x[at].norm(dim=-1))
+        near = length.squeeze(-1) <= tol**0.5 * (1 + here.norm(dim=-1))
         converged[at] = near & (velocity.norm(dim=-1) <= tol)
-        x[at] = torch.where(better, new, x[at])
+        x[at] = torch.where(better, there, here)
         damping[at] = (damping[at] * torch.where(better, 2, 0.5)).clamp(max=1)
 
     x = x[converged & (field(x).norm(dim=-1) <= tol)]

@@ -16,7 +16,7 @@ _SHRINK = 2.0  # a transform lasts until the weakest attraction has shrunk dista
 _STEP = 1.0  # of the integrator, in units of the fastest rate
 _SETTLED = 1e-9  # the last transform moves the curve by less than this part of its distance from M_0
 _ROUNDING = 1e-13  # part of the curve's length below which nothing is asked
-_SHRUNK = 1e-3  # a curve this much shorter somewhere than M_0 is none
+_COLLAPSED = 1e-3  # a curve this much shorter somewhere than M_0 is none
 _TRANSFORMS = 200
 
 
@@ -38,9 +38,7 @@ class InvariantCurve:
     drift: Float[Tensor, "*batch n"]  # tangential speed, positive in the sense of the tangents
     residual: Float[Tensor, "*batch n"]  # |normal component of the field|: zero on an invariant curve
     tangential_rate: Float[Tensor, "*batch n"]  # t . J t, the derivative of the drift along the curve
-    normal_rate: Float[
-        Tensor, "*batch n"
-    ]  # largest real part of the normal block of J: the weakest attraction
+    normal_rate: Float[Tensor, "*batch n"]  # largest real part of J's normal block: minus the attraction
 
     @property
     def hausdorff(self) -> Float[Tensor, "*batch"]:
@@ -111,10 +109,8 @@ def slow_manifold(
     for _ in range(_TRANSFORMS):
         z, w = _transport(linearised, *base.between(x, t, r), time, steps)
         stretch = (w * base.tangents).sum(-1)
-        if not (stretch > _SHRUNK * base.speed).all():
-            raise NoInvariantCurve(
-                "the curve folds over or shrinks to a point: it is no graph over the given one"
-            )
+        if not (stretch > _COLLAPSED * base.speed).all():
+            raise NoInvariantCurve("the curve folds over or shrinks to a point: it is no graph over M_0")
         overshoot = ((z - curve) * base.tangents).sum(-1) / stretch
         r = r - overshoot
         moved = (z - overshoot.unsqueeze(-1) * w - x).norm(dim=-1)
@@ -125,6 +121,7 @@ def slow_manifold(
     else:
         raise NoInvariantCurve(f"the curve does not settle: the flow still moves it by {moved.max():.3g}")
 
+    # At the given curve, which rested before it was perturbed, the field is all perturbation.
     allowed = tol * velocity.norm(dim=-1).amax(-1, keepdim=True) + _ROUNDING * base.length * fastest
     velocity, J = linearised(x)
     drift = (velocity * t).sum(-1)

@@ -41,7 +41,7 @@ class RateNetwork:
     """
 
     W_in: Float[Tensor, "d K"]
-    W: Float[Tensor, "*networks d d"]
+    W: Float[Tensor, "*#networks d d"]
     b: Float[Tensor, "*#networks d"]
     W_out: Float[Tensor, " d"]
     b_out: Float[Tensor, ""]

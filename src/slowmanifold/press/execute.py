@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -244,10 +244,14 @@ def run_all(
         for name, parameters in asked.items()
     }
     try:
-        for future in as_completed(futures):
-            name, outcome = futures[future], future.result()
-            reporter.finished(name, outcome)
-            yield name, outcome
+        waiting = set(futures)
+        while waiting:
+            # Never for long: Python does not notice a Ctrl-C that comes just before a wait without end.
+            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in done:
+                name, outcome = futures[future], future.result()
+                reporter.finished(name, outcome)
+                yield name, outcome
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         # Again and again, as a run may be about to start its kernel.
