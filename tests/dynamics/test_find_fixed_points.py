@@ -90,9 +90,7 @@ class TestKnownFixedPoints:
     def test_starts_from_where_full_newton_steps_run_away(self):
         """Newton's iteration for arctan diverges from |x| > 1.3917 on."""
         for start in (-8.0, -1.5, 1.5, 3.0, 20.0):
-            assert_close(
-                find_fixed_points(torch.atan, tensor([[start]])).points, tensor([[0.0]]), rtol=0, atol=1e-12
-            )
+            assert_close(find_fixed_points(torch.atan, tensor([[start]])).points, tensor([[0.0]]), rtol=0, atol=1e-12)
 
     def test_starts_at_a_fixed_point(self):
         assert_close(find_fixed_points(torch.sin, tensor([[0.0]])).points, tensor([[0.0]]))
@@ -101,9 +99,7 @@ class TestKnownFixedPoints:
 class TestNothingFalse:
     @pytest.mark.parametrize("gap", [1.0, 1e-3, 1e-6, 1e-9])
     def test_near_misses_are_not_fixed_points(self, gap):
-        found = find_fixed_points(
-            lambda x: x**2 + gap, torch.linspace(-2, 2, 40, dtype=torch.float64)[:, None]
-        )
+        found = find_fixed_points(lambda x: x**2 + gap, torch.linspace(-2, 2, 40, dtype=torch.float64)[:, None])
         assert found.points.shape == (0, 1)
 
     def test_fixed_points_at_infinity_are_not(self):

@@ -104,10 +104,7 @@ class TestTangentFlow:
         x0, t, h = normal(6, 2), times(0, 2), 1e-5
         _, M = tangent_flow(system.velocity, system.jacobian, x0, t)
         step = h * torch.eye(2, dtype=torch.float64)
-        ends = [
-            flow(system.velocity, (x0 + sign * step[:, None]), t, rtol=1e-13, atol=1e-15)[-1]
-            for sign in (1, -1)
-        ]
+        ends = [flow(system.velocity, (x0 + sign * step[:, None]), t, rtol=1e-13, atol=1e-15)[-1] for sign in (1, -1)]
         assert_close(M[-1], ((ends[0] - ends[1]) / (2 * h)).movedim(0, -1), rtol=0, atol=1e-7)
 
     def test_liouville(self):
@@ -147,10 +144,7 @@ class TestMaps:
     def test_small_steps_converge_to_the_flow_at_first_order(self):
         x0 = normal(7, 2)
         exact = flow(smooth.velocity, x0, times(0, 1))[-1]
-        errors = [
-            (iterate(lambda x, n=n: smooth.step(x, dt=1 / n), x0, n)[-1] - exact).abs().max()
-            for n in (100, 200)
-        ]
+        errors = [(iterate(lambda x, n=n: smooth.step(x, dt=1 / n), x0, n)[-1] - exact).abs().max() for n in (100, 200)]
         assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
 
     def test_no_steps_and_fewer(self):

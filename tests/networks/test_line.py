@@ -113,8 +113,7 @@ class TestEquations:
     def test_the_names_of_the_units_do_not_matter(self, order, seed):
         g = generator(seed)
         W, W_in, b, x, I = (  # noqa: E741
-            torch.randn(*shape, generator=g, dtype=torch.float64)
-            for shape in [(3, 3), (3, 2), (3,), (3,), (2,)]
+            torch.randn(*shape, generator=g, dtype=torch.float64) for shape in [(3, 3), (3, 2), (3,), (3,), (2,)]
         )
         rest = {"W_out": torch.ones(3).double(), "b_out": torch.tensor(0.0).double(), "x0": x}
         network = RateNetwork(W_in=W_in, W=W, b=b, **rest)

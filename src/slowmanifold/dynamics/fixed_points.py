@@ -115,9 +115,7 @@ def relu_fixed_points(
     """
     d = b.shape[-1]
     if W.ndim < 2 or W.shape[-2:] != (d, d):
-        raise ValueError(
-            f"W has shape {tuple(W.shape)} and b {tuple(b.shape)}; allowed: (..., d, d) and (..., d)"
-        )
+        raise ValueError(f"W has shape {tuple(W.shape)} and b {tuple(b.shape)}; allowed: (..., d, d) and (..., d)")
     for name, values in (("W", W), ("b", b)):
         if not values.isfinite().all():
             raise ValueError(f"{name} has {int((~values.isfinite()).sum())} values that are not finite")

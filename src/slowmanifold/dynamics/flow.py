@@ -39,13 +39,9 @@ def flow(
     """
     steps = times.diff()
     if len(steps) == 0 or not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(
-            f"times is {times.tolist()}; allowed: two or more, strictly increasing or decreasing"
-        )
+        raise ValueError(f"times is {times.tolist()}; allowed: two or more, strictly increasing or decreasing")
     if not x0.isfinite().all():
-        raise ValueError(
-            f"x0 has {int((~x0.isfinite()).sum())} values that are not finite; allowed: finite states"
-        )
+        raise ValueError(f"x0 has {int((~x0.isfinite()).sum())} values that are not finite; allowed: finite states")
     if field(x0).shape != x0.shape:
         raise ValueError(
             f"field maps states of shape {tuple(x0.shape)} to {tuple(field(x0).shape)}; allowed: the same shape"

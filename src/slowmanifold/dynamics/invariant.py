@@ -51,9 +51,7 @@ class InvariantCurve:
         return self.tangential_rate - self.normal_rate
 
 
-def slow_manifold(
-    field: Field, curve: Float[Tensor, "n d"], closed: bool, tol: float = 1e-3
-) -> InvariantCurve:
+def slow_manifold(field: Field, curve: Float[Tensor, "n d"], closed: bool, tol: float = 1e-3) -> InvariantCurve:
     """Follow a normally attracting curve M_0 of equilibria to the invariant curve M_eps of the perturbed field.
 
     ``curve`` holds n >= 8 points of M_0 in order and evenly spread: all around a closed curve (the first is not
@@ -148,9 +146,7 @@ class _Base:
                 "allowed: 8 or more finite points, each different from the next"
             )
         self.points, self.closed = curve, closed
-        self.curve = make_interp_spline(
-            np.arange(len(points)), points, k=5, bc_type="periodic" if closed else None
-        )
+        self.curve = make_interp_spline(np.arange(len(points)), points, k=5, bc_type="periodic" if closed else None)
         self.slope = self.curve.derivative()
         nodes = np.arange(len(curve))
         self.velocities = torch.from_numpy(self.slope(nodes))
@@ -158,9 +154,7 @@ class _Base:
         self.length = self.speed.sum().item()
         self.tangents = self.velocities / self.speed.unsqueeze(-1)
         bend = torch.from_numpy(self.slope.derivative()(nodes))
-        self.turning = (
-            bend - (bend * self.tangents).sum(-1, keepdim=True) * self.tangents
-        ) / self.speed.unsqueeze(-1)
+        self.turning = (bend - (bend * self.tangents).sum(-1, keepdim=True) * self.tangents) / self.speed.unsqueeze(-1)
 
     def between(
         self, x: Float[Tensor, "*batch n d"], t: Float[Tensor, "*batch n d"], r: Float[Tensor, "*batch n"]
@@ -217,9 +211,7 @@ def _transport(
     while solver.status == "running":
         solver.step()
     if solver.status == "failed":
-        raise NoInvariantCurve(
-            "the flow carries the curve away: it leaves the range of floating-point numbers"
-        )
+        raise NoInvariantCurve("the flow carries the curve away: it leaves the range of floating-point numbers")
     z, w = torch.from_numpy(solver.y).view(2, *shape)
     return z, w
 

@@ -31,9 +31,7 @@ def linear(V: Float[Tensor, "... d d"]) -> Field:
     return lambda x: (x.unsqueeze(-2) @ V.mT).squeeze(-2)
 
 
-def bump(
-    centre: Float[Tensor, " d"], radius: float, direction: Float[Tensor, " d"], amplitude: float = 1.0
-) -> Field:
+def bump(centre: Float[Tensor, " d"], radius: float, direction: Float[Tensor, " d"], amplitude: float = 1.0) -> Field:
     """A local perturbation: infinitely often differentiable, zero outside a ball, pointing one way.
 
         g(x) = amplitude u exp(radius^2 / (|x - centre|^2 - radius^2))   for |x - centre| < radius,  0 elsewhere
@@ -62,9 +60,7 @@ def bump(
     return field
 
 
-def random_matrix(
-    d: int, generator: torch.Generator, batch: tuple[int, ...] = ()
-) -> Float[Tensor, "*batch d d"]:
+def random_matrix(d: int, generator: torch.Generator, batch: tuple[int, ...] = ()) -> Float[Tensor, "*batch d d"]:
     """Matrices of Frobenius norm 1, uniform on that sphere: random directions for :func:`linear`.
 
     Raises ``ValueError`` unless d >= 1. Used in: Fenichel theory.

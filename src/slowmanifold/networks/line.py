@@ -50,9 +50,7 @@ class RateNetwork:
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation is {self.activation!r}; allowed: {', '.join(map(repr, ACTIVATIONS))}"
-            )
+            raise ValueError(f"activation is {self.activation!r}; allowed: {', '.join(map(repr, ACTIVATIONS))}")
 
     def preactivation(
         self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch K"] | None = None
@@ -91,9 +89,7 @@ class RateNetwork:
         """O = W_out . x + b_out, in clicks. Source: eq. 6."""
         return x @ self.W_out + self.b_out
 
-    def perturbed(
-        self, V: Float[Tensor, "... d d"], c: Float[Tensor, "... d"] | None = None
-    ) -> "RateNetwork":
+    def perturbed(self, V: Float[Tensor, "... d d"], c: Float[Tensor, "... d"] | None = None) -> "RateNetwork":
         """The same network with the weights W + V (and the biases b + c). Source: Sec. 3.4."""
         return replace(self, W=self.W + V, b=self.b if c is None else self.b + c)
 
