@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,9 @@ from slowmanifold.press.chapters import Chapter, Project
 from slowmanifold.press.cli import Lines
 
 ROOT = Path(__file__).parents[2]
+
+# A run in the background of a shell ignores Ctrl-C, and so would what the tests start: they hear it again.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HEADER = """\
 ---
