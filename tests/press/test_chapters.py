@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slowmanifold.press.chapters import Chapter, Project, Refused, changes, fitting, short, with_values
+from slowmanifold.press.chapters import Chapter, Project, Refused, changes, fitting, records_key, short, with_values
 
 # The table of contents
 
@@ -56,7 +56,7 @@ def test_claims_that_cannot_be_read_are_refused_by_name(book):
     book.chapter("one")
     book.claim("one.claim", status="true")
     with pytest.raises(Refused, match=r"claims\.yml: one\.claim: status is 'true'"):
-        book.project.key(book.project.chapters["one"], {})
+        _ = book.project.records
 
 
 # Parameters
@@ -171,12 +171,10 @@ def key(book, **parameters):
 
 def test_each_part_of_the_key_changes_with_its_cause_alone(book, monkeypatch):
     book.own_package()
-    book.claim("one.claim", verdict_only=True)
-    book.claim("one.other", verdict_only=True)
     (book.folder / "data.csv").write_text("1")
     (book.folder / "other.csv").write_text("1")
-    code = "import numpy\nfrom slowmanifold.claims import claim\nfor name in ['one.claim']:\n    claim(name, True)"
-    book.chapter("one", code, "print('data.csv')", prose="Prose on one.other and other.csv.")
+    code = "import numpy\nfrom slowmanifold.claims import claim"
+    book.chapter("one", code, "print('data.csv')", prose="Prose on other.csv.")
     first = key(book)
     assert set(first) == {
         "code cells",
@@ -185,7 +183,6 @@ def test_each_part_of_the_key_changes_with_its_cause_alone(book, monkeypatch):
         "Python",
         "slowmanifold",
         "slowmanifold.claims",
-        "claim one.claim",
         "book/data.csv",
     }
     package = book.root / "src" / "slowmanifold"
@@ -193,7 +190,6 @@ def test_each_part_of_the_key_changes_with_its_cause_alone(book, monkeypatch):
         path.write_text(path.read_text() + "\n")
     book.edit("book/one.md", "Prose on", "Better prose on")
     book.edit("book/one.md", "The end.", "% a comment\n\nThe very end.")
-    book.edit("book/claims.yml", "what one.other says", "something else")
     assert key(book) == first
     assert changes(first, key(book, size=4)) == ["parameters"]
     for path, part in (
@@ -206,14 +202,24 @@ def test_each_part_of_the_key_changes_with_its_cause_alone(book, monkeypatch):
         path.write_text(path.read_text() + "\n")
         assert changes(before, key(book)) == [part]
     before = key(book)
-    book.edit("book/claims.yml", "what one.claim says", "something else")
-    assert changes(before, key(book)) == ["claim one.claim"]
-    before = key(book)
     book.edit("book/one.md", "import numpy", "import numpy as np")
     assert changes(before, key(book)) == ["code cells"]
     before = key(book)
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
     assert changes(before, key(book)) == ["Python"]
+
+
+def test_the_records_of_measured_claims_are_part_of_the_key(book):
+    for name in ("one.claim", "one.other"):
+        book.claim(name, verdict_only=True)
+    measured = ["one.claim", "one.none"]
+    key = records_key(book.project.records, measured)
+    book.edit("book/claims.yml", "what one.other says", "something else")
+    assert records_key(book.project.records, measured) == key
+    book.claim("one.none", verdict_only=True)
+    assert changes(key, records_key(book.project.records, measured)) == ["claim one.none"]
+    book.edit("book/claims.yml", "what one.claim says", "something else")
+    assert changes(key, records_key(book.project.records, measured)) == ["claim one.claim", "claim one.none"]
 
 
 def test_the_short_key_changes_with_any_part(book):

@@ -7,7 +7,7 @@ import subprocess
 import nbformat
 import pytest
 
-from slowmanifold.press.chapters import Chapter
+from slowmanifold.press.chapters import Chapter, records_key
 from slowmanifold.press.execute import code_cells, commit, lines, processor
 
 # Waits for a file and tells with another that it does.
@@ -108,11 +108,13 @@ def test_chapters_run_side_by_side(book):
 
 
 def test_a_run_records_what_it_was_made_of(book, monkeypatch):
-    book.chapter("one", "print(size)")
+    book.claim("one.size", expect=3, within=0.5)
+    book.chapter("one", "from slowmanifold.claims import claim\nclaim('one.size', size)")
     book.build()
     record = book.notebook("executed", "one").metadata.slowmanifold
     project = book.project
-    assert record.key == project.key(project.chapters["one"], {"size": 3})
+    key = project.key(project.chapters["one"], {"size": 3})
+    assert record.key == key | records_key(project.records, ["one.size"])
     assert record.text == book.page("one").read_text()
     assert record.profile == "quick"
     assert 0 < record.seconds < 60

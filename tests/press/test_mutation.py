@@ -11,8 +11,9 @@ from nbformat import read
     [
         ("networks/line.py", "return -x + phi(", "return x + phi("),
         ("networks/line.py", "W=_tensor([[0, -1], [-1, 0]])", "W=_tensor([[0, 1], [1, 0]])"),
+        ("networks/ring.py", "- x.unsqueeze(-1) * e", "+ x.unsqueeze(-1) * e"),
     ],
-    ids=["leak", "inhibition"],
+    ids=["leak", "inhibition", "attraction"],
 )
 def test_a_flipped_sign_turns_a_claim_red(copy, file, old, new):
     copy.edit(f"src/slowmanifold/{file}", old, new)

@@ -17,8 +17,8 @@ from nbformat import NotebookNode
 
 from slowmanifold.claims import REPORT
 from slowmanifold.press import ledger, pages
-from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest
-from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, read, run_all, write
+from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest, records_key
+from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, measured, read, run_all, write
 from slowmanifold.press.site import SiteError
 from slowmanifold.press.site import build as build_site
 
@@ -46,7 +46,9 @@ def states(project: Project, profile: str) -> dict[str, State]:
     for name, chapter in project.chapters.items():
         parameters = project.parameters(chapter, profile)
         executed = read(project.executed(profile, name))
-        found[name] = State(chapter, parameters, project.key(chapter, parameters), executed)
+        told = measured(executed) if executed else []
+        key = project.key(chapter, parameters) | records_key(project.records, (claim["id"] for claim in told))
+        found[name] = State(chapter, parameters, key, executed)
     return found
 
 

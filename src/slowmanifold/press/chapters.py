@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -88,7 +88,7 @@ class Chapter:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
     def literals(self) -> set[str]:
-        """The string literals of the code cells, among them the ids of claims and the names of data files."""
+        """The string literals of the code cells, among them the names of data files."""
         return {
             node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
@@ -231,21 +231,19 @@ class Project:
         return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
     def key(self, chapter: Chapter, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """What a run of ``chapter`` depends on, part by part; equal keys mean equal results.
+        """What a run of ``chapter`` depends on, part by part; with ``records_key``, equal keys mean equal results.
 
         Its code cells and parameters, the modules of the package that it imports transitively, the lock file, the
-        Python version, and of the book's data what its code names: records of claims and files.
+        Python version, and the files of the book that its code names.
         """
-        named = chapter.literals()
         # os.path's isfile takes any string, also a caption that is longer than file names may be.
-        files = [name for name in sorted(named) if "." in name and os.path.isfile(self.book / name)]
+        files = [name for name in sorted(chapter.literals()) if "." in name and os.path.isfile(self.book / name)]
         return {
             "code cells": digest(json.dumps(chapter.code)),
             "parameters": digest(json.dumps(dict(parameters), sort_keys=True)),
             "requirements.txt": digest((self.root / "requirements.txt").read_bytes()),
             "Python": platform.python_version(),
             **{module: digest(self.module_file(module).read_bytes()) for module in self.modules(chapter)},
-            **{f"claim {name}": digest(repr(record)) for name, record in self.records.items() if name in named},
             **{f"book/{name}": digest((self.book / name).read_bytes()) for name in files},
         }
 
@@ -282,6 +280,11 @@ def fitting(chapter: Chapter, name: str, value: Any) -> Any:
         kinds = type(value).__name__, type(default).__name__
         raise Refused(f"parameter {name} of chapter {chapter.name}: {value!r} is {kinds[0]}; {kinds[1]} is wanted")
     return value
+
+
+def records_key(records: Mapping[str, claims.Record], measured: Iterable[str]) -> dict[str, str]:
+    """The part of a key that only a run can tell: the records of the claims that it ``measured``."""
+    return {f"claim {name}": digest(repr(records.get(name))) for name in measured}
 
 
 def short(key: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from jupytext.myst import myst_to_notebook
 from nbformat import NotebookNode
 from nbformat.reader import NotJSONError
 
-from slowmanifold.press.chapters import Chapter, Project
+from slowmanifold.press.chapters import Chapter, Project, records_key
 
 # One thread a chapter: the chapters themselves run side by side, and sums do not depend on how they are split.
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")}
@@ -149,7 +149,7 @@ def run(
     papermill_engines.register(engine, Engine)
     source = chapter.notebook()
     # Before the run: an edit that comes while it is at work makes it stale, never wrongly fresh.
-    key, tree = project.key(chapter, parameters), commit(project.root)
+    key, records, tree = project.key(chapter, parameters), project.records, commit(project.root)
     reporter.started(chapter.name, len(source.cells) + 1)
     try:
         notebook = papermill.execute_notebook(
@@ -176,7 +176,7 @@ def run(
         notebook.metadata[RECORD] = {
             "profile": profile,
             "parameters": dict(parameters),
-            "key": key,
+            "key": key | records_key(records, (told["id"] for told in measured(notebook))),
             "seconds": round(seconds, 2),
             "commit": tree,
             "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -201,6 +201,12 @@ def code_cells(executed: NotebookNode) -> list[NotebookNode]:
     """The code cells of a run that stand in the text chapter, in order: all but the one that papermill injected."""
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+
+
+def measured(executed: NotebookNode) -> list[dict[str, Any]]:
+    """What each claim of a run told: its ``id``, the value ``measured`` and the ``verdict``."""
+    outputs = [output for cell in code_cells(executed) for output in cell.outputs]
+    return [output.metadata["claim"] for output in outputs if "claim" in output.get("metadata", {})]
 
 
 def lines(chapter: Chapter) -> list[list[int]]:

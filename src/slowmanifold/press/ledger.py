@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 
 from slowmanifold.claims import Record, as_text, load, with_maths
 from slowmanifold.press.chapters import Failed
+from slowmanifold.press.execute import measured
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,7 @@ class Measurement:
 
 def measurements(notebook: NotebookNode, chapter: str) -> list[tuple[str, Measurement]]:
     """Id and measurement of each claim in an executed notebook."""
-    told = [
-        output.metadata["claim"]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if "claim" in output.get("metadata", {})
-    ]
-    return [(claim["id"], Measurement(chapter, claim["measured"], claim["verdict"])) for claim in told]
+    return [(told["id"], Measurement(chapter, told["measured"], told["verdict"])) for told in measured(notebook)]
 
 
 def collect(notebooks: Mapping[str, NotebookNode]) -> dict[str, Measurement]:
@@ -50,7 +44,7 @@ def row(record: Record, measurement: Measurement | None) -> str:
     verdict = measurement.verdict if measurement else "open"
     chapter = measurement.chapter if measurement else ""
     name = f'<a href="{chapter}.html#claim-{record.id}">{record.id}</a>' if measurement else record.id
-    measured = as_text(measurement.measured) if measurement else "not yet"
+    value = as_text(measurement.measured) if measurement else "not yet"
     expected = html.escape(str(record.expectation))
     if record.instead is not None:
         expected += f'<br><span class="claim-instead">we find {html.escape(str(record.instead))}</span>'
@@ -59,7 +53,7 @@ def row(record: Record, measurement: Measurement | None) -> str:
         f"<td>{record.source}<br>{html.escape(record.where)}</td>",
         f"<td>{with_maths(record.says)}</td>",
         f"<td>{expected}</td>",
-        f"<td>{measured}</td>",
+        f"<td>{value}</td>",
         f'<td><span class="claim-verdict claim-{verdict}">{verdict}</span></td>',
     ]
     return (
@@ -69,14 +63,14 @@ def row(record: Record, measurement: Measurement | None) -> str:
     )
 
 
-def ledger_page(claims: Path, measured: Mapping[str, Measurement]) -> str:
+def ledger_page(claims: Path, measurements: Mapping[str, Measurement]) -> str:
     """The ledger page in MyST: a summary and one table of all claims, which the page's script can filter."""
     records = load(claims)
-    verdicts = [measured[name].verdict if name in measured else "open" for name in records]
+    verdicts = [measurements[name].verdict if name in measurements else "open" for name in records]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(sorted(verdicts)))
     columns = ("claim", "where", "the paper says", "expected", "measured", "verdict")
     head = "".join(f'<th scope="col">{name}</th>' for name in columns)
-    body = "\n".join(row(record, measured.get(name)) for name, record in records.items())
+    body = "\n".join(row(record, measurements.get(name)) for name, record in records.items())
     return f"""# The ledger
 
 Every claim of the papers that the book measures, with the value that the paper gives or that follows from it, the
