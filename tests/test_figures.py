@@ -19,6 +19,7 @@ from slowmanifold.figures import (
     COLOUR,
     CYCLE,
     INK,
+    Slider,
     figure,
     letter_panels,
     mark_fixed_points,
@@ -78,6 +79,32 @@ def test_the_light_and_the_dark_image_differ_in_ink_and_paper_alone(shown):
         assert (np.abs(image[..., :3] - to_rgb(CYCLE[theme][0])).max(-1) < 1 / 255).any(), "the first of its colours"
     drawn = [np.abs(image[..., :3] - image[0, 0, :3]).max(-1) > 0.5 for image in (light, dark)]
     assert (drawn[0] == drawn[1]).mean() > 0.98
+
+
+def test_a_slider_draws_each_frame_in_both_themes_and_shows_the_first(shown):
+    slider = Slider("height", ["low", "middle", "high"], first=1)
+    figure("a-line", lambda ax, k: ax.plot([0, 1], [k, k]) and ax.set_ylim(-1, 3), slider=slider, **GOOD)
+    figure("a-line", lambda ax: ax.plot([0, 1], [1, 1]) and ax.set_ylim(-1, 3), **GOOD)
+    (frames, told), (alone, plain) = shown
+    assert frames == alone
+    assert told["figure"]["dark"] == plain["figure"]["dark"]
+    others = told["figure"]["slider"].pop("others")
+    assert told["figure"]["slider"] == {"parameter": "height", "values": ["low", "middle", "high"], "first": 1}
+    assert [set(frame) for frame in others] == [{"light", "dark"}] * 2
+    images = {frames["image/png"], told["figure"]["dark"], *(image for frame in others for image in frame.values())}
+    assert len(images) == 6
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "message"),
+    [
+        (["one"], 0, r"values is \['one'\]; a slider needs two texts or more"),
+        (["one", "two"], 2, "first is 2; there are frames 0 to 1"),
+    ],
+)
+def test_a_slider_that_cannot_be_is_refused(values, first, message):
+    with pytest.raises(ValueError, match=message):
+        Slider("height", values, first)
 
 
 def test_the_same_data_give_the_same_bytes(shown):
@@ -243,5 +270,19 @@ def test_panels_are_lettered_in_their_order_with_what_titles_there_are():
 
 
 def test_the_drawing_is_what_the_theme_makes_of_the_same_calls():
-    images = [render(line, theme, (1, 1), (1.0, 1.0)) for theme in ("light", "dark", "light")]
+    images = [render(line, theme, (1, 1), (1.0, 1.0))[0] for theme in ("light", "dark", "light")]
     assert images[0] == images[2] != images[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2)])
+def test_axes_in_the_places_of_an_earlier_drawing_give_the_same_picture(shape):
+    def draw(axes):
+        for ax in np.ravel(axes):
+            image = ax.imshow(np.arange(6.0).reshape(2, 3), extent=(0, 3, 0, 2))
+            ax.set(xlabel="$x_1$", ylabel="two\nlines")
+        ax.figure.colorbar(image, ax=axes, shrink=0.7, label="speed")
+
+    laid_out, places = render(draw, "light", shape, (4.0, 3.0))
+    again, same_places = render(draw, "light", shape, (4.0, 3.0), places)
+    assert again == laid_out
+    np.testing.assert_allclose([place.bounds for place in same_places], [place.bounds for place in places])

@@ -16,3 +16,26 @@ addEventListener("resize", reach);
 for (const menu of document.querySelectorAll("dialog")) {
   menu.addEventListener("click", (event) => event.target.closest("a") && menu.close());
 }
+
+// A figure with a slider has all its frames in the page, one of them shown: moving the slider shows another.
+for (const box of document.querySelectorAll(".figure-frame[data-values]")) {
+  const values = JSON.parse(box.dataset.values);
+  const slider = document.createElement("div");
+  slider.className = "slider";
+  slider.innerHTML = '<label><span></span><input type="range" min="0" step="1"></label><output></output>';
+  const [name, input, output] = ["span", "input", "output"].map((part) => slider.querySelector(part));
+  name.textContent = JSON.parse(box.dataset.parameter);
+  input.max = values.length - 1;
+  input.value = box.dataset.first;
+  const show = () => {
+    output.textContent = values[input.value];
+    input.setAttribute("aria-valuetext", values[input.value]);
+    box.querySelectorAll("img").forEach((image, k) => (image.hidden = k >> 1 !== Number(input.value)));
+  };
+  input.addEventListener("input", show);
+  // Hidden pictures are fetched when a hand is on the way to them.
+  const fetchAll = () => box.querySelectorAll("img").forEach((image) => (image.loading = "eager"));
+  for (const event of ["pointerenter", "focusin"]) slider.addEventListener(event, fetchAll, { once: true });
+  show();
+  box.after(slider);
+}

@@ -6,6 +6,9 @@ A figure is drawn from data that is already computed, by a function of the axes 
 
 It is drawn twice, in a light and in a dark style. The notebook shows the light one; the dark one and the data travel
 in the output's metadata, from which the press makes the figure of the page and its download.
+
+With a ``Slider`` the reader of the page moves a parameter: ``draw`` gets the number of the frame too, all frames are
+drawn beforehand, and the notebook shows the first of them.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from string import ascii_lowercase
 from typing import Any
@@ -23,6 +27,7 @@ import numpy as np
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito's colours, told apart by colour-blind readers; lifted for the dark page.
 CYCLE = {
@@ -72,14 +77,40 @@ def style(theme: str) -> dict[str, Any]:
     }
 
 
-def render(draw: Callable[[Any], None], theme: str, shape: tuple[int, int], size: tuple[float, float]) -> bytes:
-    """Draw on fresh axes in the style of ``theme`` and return the PNG."""
+def render(
+    draw: Callable[[Any], None],
+    theme: str,
+    shape: tuple[int, int],
+    size: tuple[float, float],
+    places: Sequence[Bbox] | None = None,
+) -> tuple[bytes, list[Bbox]]:
+    """Draw on fresh axes in the style of ``theme``; return the PNG and the places of the axes.
+
+    With the ``places`` of an earlier drawing the axes lie where they lay there; without, they are laid out anew, which
+    takes as long as all the drawing.
+    """
     with rc_context(style(theme)):
-        page = Figure(figsize=size, layout="constrained")
+        page = Figure(figsize=size, layout="constrained" if places is None else "none")
         draw(page.subplots(*shape))
+        for ax, place in zip(page.axes, places or [None] * len(page.axes), strict=True):
+            if place is not None:
+                ax.set_position(place)
         png = io.BytesIO()
         page.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return png.getvalue()
+    return png.getvalue(), [ax.get_position(original=True) for ax in page.axes]
+
+
+def render_all(
+    drawings: Sequence[Callable[[Any], None]], shape: tuple[int, int], size: tuple[float, float]
+) -> list[dict[str, str]]:
+    """Each drawing in both themes as base64, the axes of all where they are in the first one: nothing jumps."""
+    places, rendered = None, []
+    for draw in drawings:
+        rendered.append({})
+        for theme in ("light", "dark"):
+            png, places = render(draw, theme, shape, size, places)
+            rendered[-1][theme] = base64.b64encode(png).decode()
+    return rendered
 
 
 def table_or_archive(data: Mapping[str, Any]) -> tuple[str, bytes]:
@@ -98,9 +129,24 @@ def table_or_archive(data: Mapping[str, Any]) -> tuple[str, bytes]:
     return "npz", archive.getvalue()
 
 
+@dataclass(frozen=True)
+class Slider:
+    """A parameter that the reader of the page moves: its name, the value that each frame shows, and the first frame."""
+
+    parameter: str
+    values: Sequence[str]
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            raise ValueError(f"values is {self.values!r}; a slider needs two texts or more, one a frame")
+        if not 0 <= self.first < len(self.values):
+            raise ValueError(f"first is {self.first!r}; there are frames 0 to {len(self.values) - 1}")
+
+
 def figure(
     name: str,
-    draw: Callable[[Any], None],
+    draw: Callable[..., None],
     *,
     caption: str,
     alt: str,
@@ -108,12 +154,14 @@ def figure(
     shape: tuple[int, int] = (1, 1),
     size: tuple[float, float] = (6.4, 4.0),
     seed: int | None = None,
+    slider: Slider | None = None,
 ) -> None:
     """Show a figure of the book.
 
     ``draw`` gets the axes (one, or an array of ``shape``) and is called once a theme; ``caption`` is MyST text;
     ``alt`` says in a sentence what one sees; ``data`` are the arrays shown, offered for download; ``seed`` is the
-    seed behind them, if any; ``size`` is in inches. The page can refer to it as ``{numref}`fig-NAME```.
+    seed behind them, if any; ``size`` is in inches. The page can refer to it as ``{numref}`fig-NAME```. With a
+    ``slider`` it is called as ``draw(axes, k)``, once a theme for each frame k.
 
     Raises ``ValueError`` for a name that is no file name, and for a missing caption, alternative text or data.
     """
@@ -128,18 +176,22 @@ def figure(
     if not data:
         raise ValueError(f"figure {name}: data is empty; give the arrays that the figure shows")
     suffix, content = table_or_archive(data)
-    light, dark = (base64.b64encode(render(draw, theme, shape, size)).decode() for theme in ("light", "dark"))
+    drawings = [draw] if slider is None else [lambda axes, k=k: draw(axes, k) for k in range(len(slider.values))]
+    frames = render_all(drawings, shape, size)
+    shown = frames.pop(slider.first if slider else 0)
     extras = {
         "name": name,
         "caption": caption,
         "alt": alt,
         "seed": seed,
         "width": size[0],
-        "dark": dark,
+        "dark": shown["dark"],
         "data": base64.b64encode(content).decode(),
         "suffix": suffix,
     }
-    display({"text/plain": f"figure {name}", "image/png": light}, raw=True, metadata={"figure": extras})
+    if slider is not None:
+        extras["slider"] = asdict(slider) | {"others": frames}
+    display({"text/plain": f"figure {name}", "image/png": shown["light"]}, raw=True, metadata={"figure": extras})
 
 
 def letter_panels(axes: Iterable[Axes], titles: Iterable[str] = ()) -> None:

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import re
 from html import unescape
 
@@ -111,6 +112,21 @@ def test_the_files_of_a_figure_are_those_that_the_run_made(drawn):
     x = np.linspace(0, 1, 5)
     np.testing.assert_array_equal([float(row["x"]) for row in table], x)
     np.testing.assert_array_equal([float(row["cube"]) for row in table], x**3)
+
+
+def test_the_frames_of_a_slider_lie_beside_its_figure_each_once(drawn):
+    drawn.edit("book/one.md", "def draw(ax):\n    ax.plot(x, x**3)", "def draw(ax, k):\n    ax.plot(x, x**k)")
+    drawn.edit("book/one.md", "import figure", "import Slider, figure")
+    drawn.edit("book/one.md", "size=(2, 1.5)", "size=(2, 1.5), slider=Slider('power', ['0', '1', '2'], first=2)")
+    drawn.build()
+    stems = ("line.0", "line.1", "line")
+    assert json.loads((files(drawn) / "line.slider.json").read_text()) == {
+        "parameter": "power",
+        "values": ["0", "1", "2"],
+        "first": 2,
+    }
+    images = [(files(drawn) / f"{stem}.{theme}.png").read_bytes() for stem in stems for theme in ("light", "dark")]
+    assert len(set(images)) == 6 == len(list(files(drawn).glob("*.png")))
 
 
 # The rest of a page

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,11 +37,11 @@ async () => {
 }
 """
 
-# Of every figure's two pictures: source, whether it is shown, its widths on the screen and as drawn, and its filter.
+# Of every figure's pictures: source, whether it is shown, its widths on the screen and as drawn, and its filter.
 PICTURES = """
 () => [...document.querySelectorAll(".figure-frame img")].map((it) => ({
-  source: it.src, shown: it.checkVisibility(), width: it.clientWidth, drawn: Number(it.getAttribute("width")),
-  filter: getComputedStyle(it).filter,
+  source: it.src, shown: it.checkVisibility(), frame: !it.hidden, filter: getComputedStyle(it).filter,
+  width: it.clientWidth, drawn: Number(it.getAttribute("width")),
 }))
 """
 
@@ -93,10 +94,29 @@ def check_pictures(page: Page, theme: str, scale: float) -> None:
     """Of each pair the picture of the theme is shown, undimmed and no smaller than ``scale`` of its drawn size."""
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     for picture in page.evaluate(PICTURES):
-        assert picture["shown"] is (f".{theme}" in picture["source"]), picture
+        assert picture["shown"] is (picture["frame"] and f".{theme}" in picture["source"]), picture
         if picture["shown"]:
             assert picture["filter"] == "none", picture
             assert picture["width"] >= scale * picture["drawn"] - 1, picture
+
+
+def check_sliders(page: Page) -> None:
+    """The keyboard moves each slider from its first to its last frame; each value shows one picture, and its own."""
+    for slider in page.locator(".slider").all():
+        box = slider.locator("xpath=preceding-sibling::*[1]")
+        values = json.loads(box.get_attribute("data-values"))
+        handle = slider.get_by_role("slider")
+        assert handle.input_value() == box.get_attribute("data-first")
+        handle.press("Home")
+        seen = []
+        for value in values:
+            assert slider.locator("output").inner_text() == value
+            assert handle.get_attribute("aria-valuetext") == value
+            [picture] = [it for it in box.locator("img").all() if it.is_visible()]
+            assert picture.get_attribute("alt").endswith(f": {value})")
+            seen.append(picture.get_attribute("src"))
+            handle.press("ArrowRight")
+        assert len(set(seen)) == len(values)
 
 
 def check_solutions(page: Page) -> None:
@@ -128,6 +148,7 @@ def test_page_from_a_server_on_a_phone(browser: Browser, served: str, page: str)
         assert shown.evaluate(UNTYPESET) == []
         check_pictures(shown, "dark", 0.7)
         check_solutions(shown)
+        check_sliders(shown)
         wide, narrow = shown.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         assert wide <= narrow, "the page scrolls sideways"
 

@@ -1,6 +1,7 @@
 """What the files of the built book promise: links that lead somewhere, pictures in words, nothing from elsewhere."""
 
 import functools
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -101,12 +102,18 @@ def test_no_path_of_the_machine_leaks_into_downloads(site: Path) -> None:
 def test_every_figure_has_a_twin_a_caption_and_its_data(site: Path, page: str) -> None:
     for figure in parse(site / page).find_all("figure"):
         pictures = [image["src"] for image in figure.find_all("img")]
-        assert [re.search(r"\.(light|dark)\d*\.png$", source)[1] for source in pictures] == ["light", "dark"], pictures
+        themes = [re.search(r"\.(light|dark)\d*\.png$", source)[1] for source in pictures]
+        assert themes == ["light", "dark"] * (len(themes) // 2), pictures
+        frames = json.loads(figure.select_one(".figure-frame").get("data-values", '[""]'))
+        assert len(themes) == 2 * len(frames)
+        assert len({image["alt"] for image in figure.find_all("img")}) == len(frames), "each frame in its own words"
         assert figure.find("figcaption").get_text(strip=True)
         assert figure.select(".legend a.download"), "the strip under a figure offers its data"
 
 
-@pytest.mark.parametrize("part", ["figure", "div.claim", "div.solution", "div.math", "div.colophon", "table.ledger"])
+@pytest.mark.parametrize(
+    "part", ["figure", "[data-values]", "div.claim", "div.solution", "div.math", "div.colophon", "table.ledger"]
+)
 def test_the_book_has_what_the_other_tests_look_at(site: Path, part: str) -> None:
     assert any(parse(path).select_one(part) for path in site.glob("book/*.html")), part
 

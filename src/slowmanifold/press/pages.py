@@ -89,11 +89,19 @@ def glue(claim: Mapping[str, Any]) -> NotebookNode:
 
 
 def write_files(output: NotebookNode, files: Path) -> None:
-    """Write a figure's light and dark image and its data."""
+    """Write a figure's light and dark image, those of a slider's other frames, and its data."""
     told = output.metadata["figure"]
-    (files / f"{told['name']}.light.png").write_bytes(base64.b64decode(output.data["image/png"]))
-    (files / f"{told['name']}.dark.png").write_bytes(base64.b64decode(told["dark"]))
-    (files / f"{told['name']}.{told['suffix']}").write_bytes(base64.b64decode(told["data"]))
+    name = told["name"]
+    images = {name: {"light": output.data["image/png"], "dark": told["dark"]}}
+    if "slider" in told:
+        slider = dict(told["slider"])
+        numbers = [k for k in range(len(slider["values"])) if k != slider["first"]]
+        images |= {f"{name}.{k}": frame for k, frame in zip(numbers, slider.pop("others"), strict=True)}
+        (files / f"{name}.slider.json").write_text(json.dumps(slider))
+    for stem, themes in images.items():
+        for theme, image in themes.items():
+            (files / f"{stem}.{theme}.png").write_bytes(base64.b64decode(image))
+    (files / f"{name}.{told['suffix']}").write_bytes(base64.b64decode(told["data"]))
 
 
 def figure(told: Mapping[str, Any], strip: str, link: str) -> str:

@@ -6,6 +6,7 @@ The book's configuration names this module as an extension; ``slowmanifold.press
 from __future__ import annotations
 
 import importlib.util
+import json
 import posixpath
 import re
 import shutil
@@ -54,8 +55,15 @@ class drawing(nodes.image):
     """A figure's picture: shown at the size it was drawn for, and loaded only when a reader sees it."""
 
 
+class frame(nodes.container):
+    """What a figure's pictures lie in: it scrolls on a phone, and a slider says which of them is shown."""
+
+
 class PairFigures(SphinxTransform):
-    """Beside every figure ``X.light.png`` put its dark twin ``X.dark.png``, both in a frame that scrolls on a phone."""
+    """Beside every figure ``X.light.png`` put its dark twin ``X.dark.png``, and the other frames where it has a slider.
+
+    A slider is described by ``X.slider.json``; its frame ``k`` is ``X.k.light.png`` and ``X.k.dark.png``.
+    """
 
     default_priority = 500  # before Sphinx collects the images
 
@@ -63,11 +71,28 @@ class PairFigures(SphinxTransform):
         for image in list(self.document.findall(nodes.image)):
             if not image["uri"].endswith(LIGHT):
                 continue
-            frame = nodes.container(classes=["figure-frame"])
-            for theme in ("light", "dark"):
-                uri = image["uri"].removesuffix(LIGHT) + f".{theme}.png"
-                frame += drawing(uri=uri, alt=image.get("alt", ""), classes=[f"only-{theme}"])
-            image.parent.replace(image, frame)
+            stem, alt = image["uri"].removesuffix(LIGHT), image.get("alt", "")
+            described = Path(self.env.srcdir, Path(self.env.docname).parent, f"{stem}.slider.json")
+            slider = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else None
+            pictures = frame(slider=slider)
+            for k, value in enumerate(slider["values"] if slider else [""]):
+                first = slider is None or k == slider["first"]
+                for theme in ("light", "dark"):
+                    uri = f"{stem}.{theme}.png" if first else f"{stem}.{k}.{theme}.png"
+                    said = f"{alt} ({slider['parameter']}: {value})" if slider else alt
+                    pictures += drawing(uri=uri, alt=said, classes=[f"only-{theme}"], hidden=not first)
+            image.parent.replace(image, pictures)
+
+
+def visit_frame(translator: HTML5Translator, node: frame) -> None:
+    """Write the box; the page's script makes a slider of what it says of one."""
+    told = {f"data-{name}": json.dumps(value) for name, value in (node["slider"] or {}).items()}
+    translator.body.append(translator.starttag(node, "div", CLASS="figure-frame", **told))
+
+
+def depart_frame(translator: HTML5Translator, node: frame) -> None:
+    """Close the box."""
+    translator.body.append("</div>\n")
 
 
 def visit_drawing(translator: HTML5Translator, node: drawing) -> None:
@@ -79,6 +104,8 @@ def visit_drawing(translator: HTML5Translator, node: drawing) -> None:
     width, height = (round(96 * dots / dots_per_inch) for dots in imagesize.get(path))
     source = posixpath.join(translator.builder.imgpath, quote(translator.builder.images[node["uri"]]))
     shown = {"src": source, "alt": node["alt"], "width": width, "height": height, "loading": "lazy"}
+    if node["hidden"]:
+        shown["hidden"] = "hidden"
     translator.body.append(translator.emptytag(node, "img", "\n", style=f"--drawn: {width}px", **shown))
 
 
@@ -147,6 +174,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_domain(ParallelProofDomain, override=True)
     # It numbers the chapters in the parent process, after all reading, but does not declare so.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
+    app.add_node(frame, html=(visit_frame, depart_frame))
     app.add_node(drawing, html=(visit_drawing, depart_drawing))
     app.add_transform(PairFigures)
     app.add_transform(HoldPunctuation)
