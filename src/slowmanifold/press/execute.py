@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import click
+import joblib
 import nbformat
 import psutil
 from jupytext.myst import myst_to_notebook
@@ -29,6 +30,7 @@ from slowmanifold.press.chapters import Chapter, Project
 
 # One thread a chapter: the chapters themselves run side by side, and sums do not depend on how they are split.
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")}
+CORES = joblib.cpu_count()  # before this is told to the kernels, in the same words as a user may limit it
 SHOWN_VERSIONS = ("numpy", "scipy", "torch", "matplotlib", "jupyter-book")
 RECORD = "slowmanifold"
 
@@ -236,7 +238,9 @@ def run_all(
 
     Whatever ends this early, Ctrl-C or a full disk, ends the kernels and starts no more.
     """
-    os.environ.update(THREADS)
+    # The cores are shared out to the chapters, whose sweeps take no more than theirs.
+    cores = CORES // max(1, min(jobs, len(asked)))
+    os.environ.update(THREADS, LOKY_MAX_CPU_COUNT=str(max(1, cores)))
     # Not in this thread, where nbclient would take Ctrl-C for itself.
     pool = ThreadPoolExecutor(jobs)
     futures: dict[Future[Run | Failure], str] = {
