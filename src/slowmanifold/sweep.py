@@ -109,41 +109,40 @@ def sweep(
     calls ``train(rate=…, noise=…, generator=…)`` 440 times. The table has one row a point, in the order of the grid:
     the last parameter runs faster than the first and the seed fastest, so ``table["loss"].reshape(2, 11, 20)`` is
     what one expects. Its columns are the parameters, ``seed`` (0, 1, …) and the results: ``function`` returns a dict
-    of numbers, strings or arrays, with the same names and shapes at every point. A NumPy number in the grid arrives
-    as Python's.
+    of numbers, strings or arrays, with the same names and shapes at every point.
 
     ``generator`` is a ``numpy.random.Generator``, that of seed k made from ``SeedSequence(entropy).spawn(seeds)[k]``:
-    the same for all parameters (common random numbers), and whatever ``seeds`` is. A function without an argument
-    ``generator`` has one seed. Each call has copies of its arguments, one thread and its caller's default type in
-    torch, so the results depend neither on ``n_jobs`` nor on the order of the calls.
+    the same for all parameters (common random numbers). A function without an argument ``generator`` has one seed.
+    Each call has copies of its arguments, one thread and its caller's default type in torch, so the results depend
+    neither on ``n_jobs`` nor on the order of the calls.
 
-    The calls run in ``n_jobs`` processes of joblib's default backend (-1: one a core, at most
-    ``LOKY_MAX_CPU_COUNT``; 1: in this process), or on the Dask cluster whose scheduler has the address ``scheduler``,
-    by default that in the environment variable ``SLOWMANIFOLD_SCHEDULER``, if any. A terminal shows a progress bar.
+    The calls run in ``n_jobs`` processes of joblib's default backend (-1: one a core, at most ``LOKY_MAX_CPU_COUNT``;
+    1: in this process), or on the Dask cluster whose scheduler has the address ``scheduler``, by default that in the
+    environment variable ``SLOWMANIFOLD_SCHEDULER``. A terminal shows a progress bar.
 
-    A point is kept in ``folder`` when it is finished; by default in ``_build/sweeps`` of the book around the working
-    directory, outside a book in the user's cache. It is read, not computed, for the same parameters and seed as long
-    as the code behind it is the same (:mod:`slowmanifold.sources`). A point that raises stops no other. One whose
-    worker dies is run again; it fails if its worker dies again with no other point beside it.
+    A point is kept in ``folder`` when it is finished (by default ``_build/sweeps`` of the book around the working
+    directory, outside a book the user's cache), and read, not computed, for the same parameters and seed as long as
+    the code behind it is the same (:mod:`slowmanifold.sources`). A point that raises stops no other. One whose worker
+    dies is run again; it fails if its worker dies again with no other point beside it.
 
     Raises ``PointsFailed`` at the end if a point failed; ``ValueError`` for a grid that does not fit the function's
-    signature, for ``seeds`` below 1, for what has no lasting description, and for points whose results differ in
-    names or shapes; ``RuntimeError`` where a worker has other code than its caller.
+    signature, for what has no lasting description, and for results that differ in names or shapes; ``RuntimeError``
+    where a worker has other code than its caller.
     Used in: the page on sweeps, and every chapter with distributions over runs.
     """
     values = checked(function, grid, seeds)
     code, versions = sources.fingerprint(function, "function")
-    axes: dict[str, list[tuple[Any, str]]] = {}
+    axes: dict[str, list[tuple[Any, str]]] = {name: [] for name in values}
     for name, axis in values.items():
-        prints = [sources.fingerprint(value, f"grid[{name!r}]") for value in axis]
-        axes[name] = [(value, key) for value, (key, _) in zip(axis, prints, strict=True)]
-        for _, needed in prints:
+        for value in axis:
+            key, needed = sources.fingerprint(value, f"grid[{name!r}]")
+            axes[name].append((value, key))
             versions |= needed
     points = []
     for *chosen, seed in itertools.product(*axes.values(), range(seeds) if draws(function) else [None]):
         parameters = {name: value for name, (value, _) in zip(axes, chosen, strict=True)}
-        key = joblib.hash((sorted((name, key) for name, (_, key) in zip(axes, chosen, strict=True)), entropy, seed))
-        points.append(Point(parameters, entropy, seed, key))
+        keys = {name: key for name, (_, key) in zip(axes, chosen, strict=True)}
+        points.append(Point(parameters, entropy, seed, joblib.hash((keys, entropy, seed))))
     name = re.sub(r"\W", "", getattr(function, "__name__", type(function).__name__))
     dtype = torch.get_default_dtype()
     place = Path(folder or default_folder()) / f"{name}-{joblib.hash((code, str(dtype)))[:12]}"
@@ -177,17 +176,14 @@ def checked(function: Callable[..., Any], grid: Mapping[str, Iterable[Any]], see
         raise ValueError(f"function is {function!r}; allowed is something to call")
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise ValueError(f"seeds is {seeds!r}; allowed: 1, 2, 3, ...")
-    arguments = inspect.signature(function).parameters
-    any_name = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())
-    known = [n for n, a in arguments.items() if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY) if n != "generator"]
-    for name in grid:
-        if name in ("generator", "seed") or (name not in known and not any_name):
-            raise ValueError(f"grid has {name!r}; the function's parameters are {', '.join(known) or 'none'}")
-    for name in known:
-        if arguments[name].default is inspect.Parameter.empty and name not in grid:
-            raise ValueError(f"grid has no {name!r}, which the function needs")
     if seeds > 1 and not draws(function):
         raise ValueError(f"seeds is {seeds}; allowed is 1, as the function takes no generator")
+    if taken := sorted({"generator", "seed"} & set(grid)):
+        raise ValueError(f"grid has {taken[0]!r}, which is made from entropy and seeds; allowed are the parameters")
+    try:
+        inspect.signature(function).bind(**grid, **({"generator": None} if draws(function) else {}))
+    except TypeError as error:
+        raise ValueError(f"grid has {list(grid)}; the function takes {inspect.signature(function)}: {error}") from None
     return {name: listed(name, values) for name, values in grid.items()}
 
 
