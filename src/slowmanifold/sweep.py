@@ -223,7 +223,7 @@ def row_of(function: Callable[..., Mapping[str, Any]], arguments: dict[str, Any]
         raise TypeError(f"the function returned {result!r:.80}; allowed is a dict of named results")
     if taken := sorted(set(result) & {*arguments, "seed"}):
         raise ValueError(f"the function returned {taken[0]!r}, which is the name of another column")
-    row = {name: np.array(value) for name, value in result.items()}
+    row = {name: np.asarray(value).copy() for name, value in result.items()}
     for name, array in row.items():
         if array.dtype == object:
             raise TypeError(f"the function returned {name} = {result[name]!r:.80}; allowed: numbers, text, arrays")
