@@ -257,7 +257,7 @@ def computed_by_workers(
                 n_jobs=-1 if scheduler else n_jobs,
                 return_as="generator_unordered",
                 batch_size=1,
-                pre_dispatch=QUEUED if scheduler else "2*n_jobs",
+                pre_dispatch=QUEUED if scheduler else "n_jobs",
                 max_nbytes=None,
             )
             with suppress(BrokenProcessPool):
