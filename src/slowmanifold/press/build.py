@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 
 from slowmanifold.claims import REPORT
-from slowmanifold.press import ledger, pages
+from slowmanifold.press import api, ledger, pages
 from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest, records_key
 from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, measured, read, run_all, write
 from slowmanifold.press.site import SiteError
@@ -232,10 +232,10 @@ def show(site: Path, shown: Path) -> None:
 
 
 def site_key(project: Project, profile: str, chapters: Mapping[str, State], notices: Mapping[str, str]) -> str:
-    """What the site depends on: pages, runs, notices, settings, the package's part in it and the lock file."""
+    """What the site depends on: pages, runs, notices, settings, the package and the lock file."""
     package = project.root / "src" / "slowmanifold"
     inputs = [path for path in sorted(project.book.rglob("*")) if path.is_file()]
-    inputs += [package / "claims.py", *sorted((package / "press").glob("*.py"))]
+    inputs += sorted(package.rglob("*.py"))
     inputs += [project.root / name for name in ("_config.yml", "_toc.yml", "requirements.txt")]
     parts = {str(path.relative_to(project.root)): digest(path.read_bytes()) for path in inputs}
     # A chapter counts as it was read, for that is what its page shows: it may have been edited since.
@@ -255,8 +255,13 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
     shutil.copytree(project.book, staged / "book", ignore=lambda folder, names: [*text, ".ipynb_checkpoints"])
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(project.root / name, staged)
+    package = api.modules(project.root / "src" / "slowmanifold")
+    used = api.uses((state.chapter for state in chapters.values()), [name for part in package for name in part.names])
+    (staged / "book" / "api.md").write_text(api.page(package, used))
+    listed = any(page.stem == "api" for page in project.pages)
     for name, state in chapters.items():
-        pages.stage(state.chapter, state.executed, staged / "book", notices[name])
+        uses = [what for what, users in used.items() if listed and name in users]
+        pages.stage(state.chapter, state.executed, staged / "book", notices[name], uses)
     measured = ledger.collect(runs)
     (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book / "claims.yml", measured))
     records = {name: run.metadata[RECORD] for name, run in runs.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
 
+from slowmanifold.press import api
 from slowmanifold.press.chapters import FORMAT, Chapter, short, with_values
 from slowmanifold.press.execute import RECORD, code_cells
 
@@ -21,8 +22,12 @@ FILES = "files"
 GLUE = "application/papermill.record/"
 
 
-def stage(chapter: Chapter, executed: NotebookNode | None, folder: Path, notice: str = "") -> None:
+def stage(
+    chapter: Chapter, executed: NotebookNode | None, folder: Path, notice: str = "", uses: Iterable[str] = ()
+) -> None:
     """Write the page of ``chapter`` and its files into ``folder``, the book folder of the staged sources.
+
+    Its foot leads to what it ``uses`` on the page of the package.
 
     Without a ``notice`` the run is up to date: the page has the prose of today and the outputs of the run. With one,
     the page says so at its head and is that of the run, prose and all; without a run it is the text alone.
@@ -36,7 +41,7 @@ def stage(chapter: Chapter, executed: NotebookNode | None, folder: Path, notice:
         nbformat.write(executed, files / f"{chapter.name}.ipynb")
         record = executed.metadata[RECORD]
         fill(page, executed, record, f"{FILES}/{chapter.name}", files)
-        page.cells.append(new_markdown_cell(colophon(chapter, record)))
+        page.cells.append(new_markdown_cell(colophon(chapter, record, uses)))
     if notice:
         put_under_title(page, f":::{{attention}}\n{notice}\n:::")
     for number, cell in enumerate(page.cells):
@@ -130,8 +135,8 @@ def in_words(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"`{name} = {value!r}`" for name, value in parameters.items())
 
 
-def colophon(chapter: Chapter, record: Mapping[str, Any]) -> str:
-    """The foot of a chapter: how the page was made, and its downloads."""
+def colophon(chapter: Chapter, record: Mapping[str, Any], uses: Iterable[str] = ()) -> str:
+    """The foot of a chapter: how the page was made, what of the package it uses, and its downloads."""
     folder = f"{FILES}/{chapter.name}"
     facts = {
         "Profile": record["profile"],
@@ -142,6 +147,8 @@ def colophon(chapter: Chapter, record: Mapping[str, Any]) -> str:
         "Downloads": f"{{download}}`executed notebook <{folder}/{chapter.name}.ipynb>`, "
         f"{{download}}`text source <{folder}/{chapter.source.name}>`",
     }
+    if links := [f"{{ref}}`{name.rpartition('.')[2]} <{api.anchor(name)}>`" for name in uses]:
+        facts["Uses"] = ", ".join(links)
     rows = "\n".join(f"{name}\n: {value}\n" for name, value in facts.items())
     return f"::::{{div}} colophon\n{rows}\n::::"
 
