@@ -90,7 +90,7 @@ def test_downloads_are_there_and_not_empty(site: Path, page: str) -> None:
 
 def test_no_path_of_the_machine_leaks(site: Path, page: str) -> None:
     text = (site / page).read_text(encoding="utf-8")
-    assert [leak for leak in (str(ROOT), str(Path.home()) + "/", "/tmp/", "_build") if leak in text] == []
+    assert [leak for leak in (str(ROOT), str(Path.home()) + "/", "/tmp/", "/_build") if leak in text] == []
 
 
 def test_no_path_of_the_machine_leaks_into_downloads(site: Path) -> None:
