@@ -157,7 +157,7 @@ def _follow(
         dt = (length / f.norm(dim=-1)).unsqueeze(-1)
         factors = torch.linalg.lu_factor(identity - _GAMMA * dt.unsqueeze(-1) * J)
         first = torch.linalg.lu_solve(*factors, f.unsqueeze(-1)).squeeze(-1)
-        second = field(here + dt * first) - 2 * first
+        second = f + (first - f) / _GAMMA - 2 * first  # the field taken for linear here too: still of order 2
         second = torch.linalg.lu_solve(*factors, second.unsqueeze(-1)).squeeze(-1)
         step = dt * (1.5 * first + 0.5 * second)
         there = field(here + step)
