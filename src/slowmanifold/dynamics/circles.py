@@ -19,16 +19,16 @@ from slowmanifold.dynamics.flow import Field, linearisation
 Family = Callable[[Tensor], Field]
 """Many systems: a list of their numbers (m,) to the field that takes states (m, d), the i-th one that of system i."""
 
-_STRIDE = 0.02  # length of a step along an orbit, in units of the circle's radius
+_STRIDE = 0.03  # length of a step along an orbit, in units of the circle's radius
 _LEFT, _ARRIVED = 1e-6, 1e-3  # how near to its saddle an orbit starts, and to a sink it has arrived, likewise
 _APART = 0.1  # ... but no further than this part of the way to the next fixed point
 _GROWTH = 0.5  # a step is at most this part of the way from the saddle
-_BEND = 0.02  # a step is good if over it the field departs from linearity by less than this part of the speed
+_BEND = 0.1  # a step is good if over it the field departs from linearity by less than this part of the speed
 _STEPS = 1500
 _GAMMA = 1 - 0.5**0.5  # makes the Rosenbrock method L-stable
-_LAP = 315  # points on a limit cycle that is returned
+_LAP = 211  # points on a limit cycle that is returned
 _CLOSED = 1e-2  # a cycle comes back to where it was by this part of the radius, a circle's sweeps add up to 2 pi
-_INVARIANT = 0.01  # largest residual of what is returned as a circle
+_INVARIANT = 0.02  # largest residual of what is returned as a circle
 
 
 class Circle(IntEnum):
@@ -70,8 +70,8 @@ def invariant_circles(
     A circle is *connected* if both branches of each saddle (with one unstable direction) end in a sink, each sink is
     the end of one branch that turns anticlockwise and one that turns clockwise, and all turn by 2 pi together. A
     system without sinks and saddles has a *cycle* if the orbit of ``start`` winds round and closes on itself. Orbits
-    are followed by ROS2 (L-stable, of order 2), in steps of 2% of the radius: steps that do not get shorter the slower
-    the flow is. What is returned as a circle has a ``residual`` of at most 0.01: where
+    are followed by ROS2 (L-stable, of order 2), in steps of 3% of the radius: steps that do not get shorter the slower
+    the flow is. What is returned as a circle has a ``residual`` of at most 0.02: where
     the flow across it attracts at rate 1, that is its distance, in radii, from an orbit. Else it is ``UNDECIDED``.
 
     Raises ``ValueError`` for fixed points of other shapes and for a start in the origin of the plane.
@@ -82,11 +82,15 @@ def invariant_circles(
     radius = plane(start).norm().item()
     if not radius > 0:
         raise ValueError(f"start is {start.tolist()}, in the origin of the plane; allowed: states away from it")
-    stable, saddle = found.kind == Stability.STABLE, found.kind == Stability.SADDLE
+    if found.points.shape[1] == 0:
+        nothing = torch.full((len(found.points), 1, len(start)), torch.nan, dtype=start.dtype)
+        found = FixedPoints(nothing, nothing.unsqueeze(-1).expand(-1, -1, -1, len(start)))
+    stable = found.kind == Stability.STABLE
+    saddle = (found.kind == Stability.SADDLE) & ((found.eigenvalues.real > 0).sum(-1) == 1)
     points = found.points.masked_fill((found.kind == Stability.NONE).unsqueeze(-1), torch.inf)
     apart = torch.cdist(points, points).nan_to_num(torch.inf) + torch.diag(torch.full(points.shape[1:2], torch.inf))
     apart = _APART * apart.amin(-1) / radius
-    system, number = (saddle & ((found.eigenvalues.real > 0).sum(-1) == 1)).nonzero().unbind(-1)
+    system, number = saddle.nonzero().unbind(-1)
     saddles = points[system, number]
 
     rates, vectors = torch.linalg.eig(found.jacobians[system, number])
@@ -186,7 +190,7 @@ def _laps(
     """The last lap of each orbit of ``start``, and its time: negative if clockwise, NaN if it does not close."""
     m, samples = len(system), torch.linspace(0, 2 * torch.pi, _LAP)
     far = torch.full((m, len(start)), torch.inf, dtype=start.dtype)
-    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), far.unsqueeze(1), far[:, :1], far, stride)
+    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), far.unsqueeze(1), 0 * start.expand(m, -1)[:, :1], far, stride)
     angle = _unwrapped(plane(orbits)).nan_to_num(0)
     sense = torch.sign(angle[-1])
     # The angle so far, as an increasing clock: only where it goes forward is the orbit a function of it.
@@ -231,4 +235,5 @@ def _residual(x: Float[Tensor, "*batch T d"], v: Float[Tensor, "*batch T-1 d"]) 
         for chord, moves in sides
     ]
     least = torch.minimum(*across)
-    return least.where(least < torch.inf, 0).amax(-1)
+    # Padded, so that there is a largest one where no orbit has been followed.
+    return torch.nn.functional.pad(least.where(least < torch.inf, 0), (1, 0)).amax(-1)
