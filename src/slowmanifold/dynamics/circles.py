@@ -24,7 +24,8 @@ _LEFT, _ARRIVED = 1e-6, 1e-3  # how near to its saddle an orbit starts, and to a
 _APART = 0.1  # ... but no further than this part of the way to the next fixed point
 _GROWTH = 0.5  # a step is at most this part of the way from the saddle
 _BEND = 0.1  # a step is good if over it the field departs from linearity by less than this part of the speed
-_STEPS = 600
+_STEPS = 800  # of a connecting orbit
+_LAPS = 1500  # steps in which a limit cycle has to be found
 _GAMMA = 1 - 0.5**0.5  # makes the Rosenbrock method L-stable
 _LAP = 211  # points on a limit cycle that is returned
 _CLOSED = 1e-2  # a cycle comes back to where it was by this part of the radius, a circle's sweeps add up to 2 pi
@@ -55,7 +56,7 @@ class InvariantCircles:
     sweep: Float[Tensor, "m 2"]  # angle by which it turns on the way, in radians
     orbits: Float[Tensor, "m 2 T d"]  # from the saddle
     residual: Float[Tensor, "m 2"]  # largest component of the field across the orbit, in radii per tau
-    cycles: Float[Tensor, "c T d"]  # the last lap of each limit cycle, in the order of the systems
+    cycles: Float[Tensor, "c lap d"]  # the last lap of each limit cycle, in the order of the systems
 
 
 def invariant_circles(
@@ -108,6 +109,7 @@ def invariant_circles(
         near=radius * apart[both].clamp(max=_ARRIVED),
         origin=saddles.repeat_interleave(2, dim=0),
         stride=_STRIDE * radius,
+        steps=_STEPS,
     )
     sweep = _unwrapped(plane(orbits))[-1].view(-1, 2)
     order = sweep.argsort(-1, descending=True)
@@ -141,7 +143,8 @@ def _follow(
     near: Float[Tensor, "m k"],
     origin: Float[Tensor, "m d"],
     stride: float,
-) -> tuple[Float[Tensor, "T m d"], Float[Tensor, "T m d"], Float[Tensor, "T m"], Int[Tensor, " m"]]:
+    steps: int,
+) -> tuple[Float[Tensor, "T m d"], Float[Tensor, "T-1 m d"], Float[Tensor, "T m"], Int[Tensor, " m"]]:
     """Orbits of states x with their velocities and times, until they are near a sink, and the number of that sink.
 
     A step is as long as ``stride``, but no longer than a part of the way from ``origin``. One over which the field is
@@ -153,7 +156,7 @@ def _follow(
     allowed = torch.full_like(t, stride)
     going = torch.arange(len(system))
     orbits, velocities, times = [x], [], [t]
-    for _ in range(_STEPS):
+    for _ in range(steps):
         field = family(system[going])
         here = x[going]
         f, J = linearisation(field)(here)
@@ -190,7 +193,7 @@ def _laps(
     """The last lap of each orbit of ``start``, and its time: negative if clockwise, NaN if it does not close."""
     m, samples = len(system), torch.linspace(0, 2 * torch.pi, _LAP)
     far = torch.full((m, len(start)), torch.inf, dtype=start.dtype)
-    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), far.unsqueeze(1), 0 * start.expand(m, -1)[:, :1], far, stride)
+    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), far.unsqueeze(1), 0 * start.expand(m, -1)[:, :1], far, stride, _LAPS)
     angle = _unwrapped(plane(orbits)).nan_to_num(0)
     sense = torch.sign(angle[-1])
     # The angle so far, as an increasing clock: only where it goes forward is the orbit a function of it.

@@ -80,7 +80,7 @@ def head_direction_ring(N: int = 6, J_E: float = 4.0, J_I: float = -2.4, c_ff: f
     return HeadDirectionRing(W=W, b=torch.full((N,), c_ff, dtype=torch.float64))
 
 
-def optimal_excitation(N: int) -> Float[Tensor, " N-3"]:
+def optimal_excitation(N: int) -> Float[Tensor, " optima"]:
     """The N - 3 excitations J_E at which N units hold a ring of equilibria, in descending order.
 
         J_E = 2 N / (n - sin(2 pi n / N) / sin(2 pi / N)),      n = 2, ..., N - 2 units active
