@@ -65,15 +65,15 @@ def invariant_circles(
     """The attracting invariant circle of each of n systems, or that there is none.
 
     ``found`` holds all fixed points of each system, (n, k, d); ``plane`` maps states (..., d) to a plane (..., 2) about
-    whose origin the circles wind; ``start`` is a state on or near a circle, whose distance from the origin of that plane
-    is taken for the radius of all. ``family`` gives the fields, say ``lambda i: perturbed(f, 1, linear(V[i]))``.
+    whose origin the circles wind; ``start`` is a state on or near a circle, whose distance from that origin is taken
+    for the radius of all. ``family`` gives the fields, say ``lambda i: perturbed(f, 1, linear(V[i]))``.
 
     A circle is *connected* if both branches of each saddle (with one unstable direction) end in a sink, each sink is
     the end of one branch that turns anticlockwise and one that turns clockwise, and all turn by 2 pi together. A
     system without sinks and saddles has a *cycle* if the orbit of ``start`` winds round and closes on itself. Orbits
-    are followed by ROS2 (L-stable, of order 2), in steps of 3% of the radius: steps that do not get shorter the slower
-    the flow is. What is returned as a circle has a ``residual`` of at most 0.02: where
-    the flow across it attracts at rate 1, that is its distance, in radii, from an orbit. Else it is ``UNDECIDED``.
+    are followed by an L-stable Rosenbrock method of order 2, in steps of 3% of the radius: there are no more of them
+    the slower the flow is. A connected circle has a ``residual`` of at most 0.02 (where the flow across it attracts at
+    rate 1, that is the distance from an orbit, in radii); a system in which it is larger is ``UNDECIDED``.
 
     Raises ``ValueError`` for fixed points of other shapes and for a start in the origin of the plane.
     Source: Verwer et al., SIAM J. Sci. Comput. 20 (1999) 1456. Used in: Rings.
@@ -101,12 +101,18 @@ def invariant_circles(
     away = radius * apart[system, number].clamp(max=_LEFT).unsqueeze(-1)
     left = away * v / v.norm(dim=-1, keepdim=True)
     both = system.repeat_interleave(2)
-    orbits, velocities, times, ends = _follow(
+    sinks = points.masked_fill(~stable.unsqueeze(-1), torch.inf)[both]
+    near = radius * apart[both].clamp(max=_ARRIVED)
+
+    def arrived(which: Tensor, _: Tensor, after: Tensor) -> Tensor:
+        there = (after.unsqueeze(1) - sinks[which]).norm(dim=-1) <= near[which]
+        return torch.where(there.any(-1), there.long().argmax(-1), -1)
+
+    orbits, velocities, _, ends = _follow(
         family,
         both,
         torch.stack([saddles + left, saddles - left], 1).flatten(0, 1),
-        sinks=points.masked_fill(~stable.unsqueeze(-1), torch.inf)[both],
-        near=radius * apart[both].clamp(max=_ARRIVED),
+        arrived,
         origin=saddles.repeat_interleave(2, dim=0),
         stride=_STRIDE * radius,
         steps=_STEPS,
@@ -139,14 +145,14 @@ def _follow(
     family: Family,
     system: Int[Tensor, " m"],
     x: Float[Tensor, "m d"],
-    sinks: Float[Tensor, "m k d"],
-    near: Float[Tensor, "m k"],
+    arrived: Callable[[Tensor, Tensor, Tensor], Tensor],
     origin: Float[Tensor, "m d"],
     stride: float,
     steps: int,
 ) -> tuple[Float[Tensor, "T m d"], Float[Tensor, "T-1 m d"], Float[Tensor, "T m"], Int[Tensor, " m"]]:
-    """Orbits of states x with their velocities and times, until they are near a sink, and the number of that sink.
+    """Orbits of states x with their velocities and times, until they have arrived, and where, or -1.
 
+    ``arrived`` gets the numbers of the orbits that go on, and their states before and after a step, and says where.
     A step is as long as ``stride``, but no longer than a part of the way from ``origin``. One over which the field is
     not nearly linear is tried again, shorter: so kinks are met in small steps.
     """
@@ -179,21 +185,30 @@ def _follow(
         orbits.append(x)
         velocities.append(v)
         times.append(t)
-        arrived = (x[going].unsqueeze(1) - sinks[going]).norm(dim=-1) <= near[going]
-        end[going] = torch.where(arrived.any(-1), arrived.long().argmax(-1), -1)
-        going = going[~arrived.any(-1) & x[going].isfinite().all(-1)]
+        end[going] = arrived(going, here, x[going])
+        going = going[(end[going] < 0) & x[going].isfinite().all(-1)]
         if len(going) == 0:
             break
     return torch.stack(orbits), torch.stack(velocities), torch.stack(times), end
 
 
 def _laps(
-    family: Family, system: Int[Tensor, " m"], plane: Callable[[Tensor], Tensor], start: Float[Tensor, " d"], stride: float
+    family: Family,
+    system: Int[Tensor, " m"],
+    plane: Callable[[Tensor], Tensor],
+    start: Float[Tensor, " d"],
+    stride: float,
 ) -> tuple[Float[Tensor, "m T d"], Float[Tensor, " m"]]:
     """The last lap of each orbit of ``start``, and its time: negative if clockwise, NaN if it does not close."""
     m, samples = len(system), torch.linspace(0, 2 * torch.pi, _LAP)
-    far = torch.full((m, len(start)), torch.inf, dtype=start.dtype)
-    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), far.unsqueeze(1), 0 * start.expand(m, -1)[:, :1], far, stride, _LAPS)
+    angle = start.new_zeros(m)
+
+    def arrived(which: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        angle[which] += _unwrapped(plane(torch.stack([before, after])))[-1]
+        return torch.where(angle[which].abs() > 4.1 * torch.pi, 0, -1)
+
+    nowhere = torch.full((m, len(start)), torch.inf, dtype=start.dtype)
+    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), arrived, nowhere, stride, _LAPS)
     angle = _unwrapped(plane(orbits)).nan_to_num(0)
     sense = torch.sign(angle[-1])
     # The angle so far, as an increasing clock: only where it goes forward is the orbit a function of it.
@@ -205,7 +220,9 @@ def _laps(
     part = ((wanted - low) / (high - low)).clamp(0, 1)
 
     def at(values: Tensor) -> Tensor:
-        before, after = (torch.take_along_dim(values, i.view(*i.shape, *[1] * (values.ndim - 2)), 0) for i in (place - 1, place))
+        before, after = (
+            torch.take_along_dim(values, i.view(*i.shape, *[1] * (values.ndim - 2)), 0) for i in (place - 1, place)
+        )
         return before + part.view(*part.shape, *[1] * (values.ndim - 2)) * (after - before)
 
     x, t = at(orbits), at(times)
@@ -224,10 +241,10 @@ def _unwrapped(z: Float[Tensor, "T *batch 2"]) -> Float[Tensor, "T *batch"]:
     return torch.cat([torch.zeros_like(z[:1, ..., 0]), steps.cumsum(0)])
 
 
-def _residual(x: Float[Tensor, "*batch T d"], v: Float[Tensor, "*batch T-1 d"]) -> Float[Tensor, "*batch"]:
+def _residual(x: Float[Tensor, "*batch T d"], v: Float[Tensor, "*batch chords d"]) -> Float[Tensor, "*batch"]:
     """Largest component of the velocities v across the orbit x.
 
-    At each point the chord before or the one after is taken, whichever is nearer: at a kink one of them cuts the corner.
+    At each point the chord before or the one after is taken, whichever is nearer: at a kink one cuts the corner.
     """
     steps = x.diff(dim=-2)
     chords = torch.nn.functional.normalize(steps, dim=-1)

@@ -213,7 +213,7 @@ def _eliminate(
 def _factorise(
     W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"], supports: Bool[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "m d"], Bool[Tensor, " m"], Bool[Tensor, " m"], Bool[Tensor, " m"]]:
-    """Drives of one candidate each, whether it exists, is at a border, is degenerate: by LU, with its rounding error."""
+    """Drives of one candidate each, and whether it exists, is at a border, is degenerate, within rounding errors."""
     A = torch.eye(b.shape[-1], dtype=W.dtype) - supports.unsqueeze(-1) * W
     factors, pivots, _ = torch.linalg.lu_factor_ex(A)
     x = torch.linalg.lu_solve(factors, pivots, (supports * b).unsqueeze(-1)).squeeze(-1)

@@ -35,8 +35,8 @@ class HeadDirectionRing:
 
         h' = -h + W relu(h) + b,      W_jk = (J_I + J_E cos(theta_j - theta_k)) / N,   b = c_ff,   theta_j = 2 pi j / N
 
-    The state h is each unit's input (so it may be negative), relu(h) its rate. Dimensionless, time in units of tau. ``W``
-    and ``b`` may carry batch axes in front, one network each; they broadcast against those of the states.
+    The state h is each unit's input (so it may be negative), relu(h) its rate. Dimensionless, time in units of tau.
+    ``W`` and ``b`` may carry batch axes in front, one network each; they broadcast against those of the states.
 
     Source: Ságodi et al., Sec. 3.6.1, after Noorman et al. (2022). Used in: Rings.
     """
@@ -132,5 +132,5 @@ def ring_plane(h: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch 2"]:
 
 
 def _require_units(N: int, least: int) -> None:
-    if N < least:
+    if not N >= least:
         raise ValueError(f"N is {N}; allowed: {least}, {least + 1}, ...")
