@@ -233,7 +233,7 @@ def _laps(
     return last.movedim(0, 1), period
 
 
-def _unwrapped(z: Float[Tensor, "T *batch 2"]) -> Float[Tensor, "T *batch"]:
+def _unwrapped(z: Float[Tensor, "T *batch 2"]) -> Float[Tensor, "T ..."]:
     """The angle by which z has turned about the origin since the first time."""
     before, after = z[:-1], z[1:]
     cross = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]

@@ -132,5 +132,5 @@ def ring_plane(h: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch 2"]:
 
 
 def _require_units(N: int, least: int) -> None:
-    if not N >= least:
+    if N - least < 0:
         raise ValueError(f"N is {N}; allowed: {least}, {least + 1}, ...")
