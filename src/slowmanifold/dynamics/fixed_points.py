@@ -100,7 +100,7 @@ def relu_fixed_points(
     W: Float[Tensor, "*#batch d d"],
     b: Float[Tensor, "*#batch d"],
     form: str = "rate",
-    leak: Float[Tensor, "*#batch d d"] | None = None,
+    leak: Float[Tensor, "*#batch rows columns"] | None = None,
 ) -> ReluFixedPoints:
     """All fixed points of a threshold-linear network, exactly: the solutions for all 2^d supports at once.
 
