@@ -261,3 +261,61 @@ class TestAnyNetwork:
     def test_bad_input(self, unchecked, W, b, form, message):
         with pytest.raises(ValueError, match=message):
             relu_fixed_points(W, b, form)
+
+
+class TestLeak:
+    def test_fixed_points_of_a_network_with_a_linear_term(self):
+        W, V, b = head_direction_weights(), 0.1 * normal(50, 6, 6), tensor(1.0).expand(6)
+        found = relu_fixed_points(W, b, "preactivation", torch.eye(6) - V)
+
+        def field(h, V=V):
+            return (torch.relu(h).unsqueeze(-2) @ W.mT).squeeze(-2) + b - h + (h.unsqueeze(-2) @ V.mT).squeeze(-2)
+
+        at, support = found.exists.nonzero().unbind(-1)
+        h = found.points[at, support]
+        assert len(h) > 100
+        assert_close(field(h, V[at]), torch.zeros_like(h), rtol=0, atol=1e-10)
+        assert_close(found.jacobians[at, support], jacobian_of(lambda h: field(h, V[at]))(h))
+
+    def test_a_leak_multiplies_weights_and_biases_by_its_inverse(self):
+        W, L, b = normal(20, 3, 3), torch.eye(3) + 0.2 * normal(20, 3, 3, seed=1), normal(20, 3, seed=2)
+        leaky = relu_fixed_points(W, b, "preactivation", L)
+        inverse = torch.linalg.inv(L)
+        plain = relu_fixed_points(inverse @ W, (inverse @ b.unsqueeze(-1)).squeeze(-1), "preactivation")
+        assert torch.equal(leaky.exists, plain.exists)
+        assert_close(leaky.points, plain.points, rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize(
+        ("form", "leak", "message"),
+        [
+            ("rate", torch.eye(2), "leak has shape"),
+            ("preactivation", torch.eye(3), "leak has shape"),
+            ("preactivation", torch.zeros(2, 2), "leak is singular"),
+        ],
+    )
+    def test_bad_leaks(self, form, leak, message):
+        with pytest.raises(ValueError, match=message):
+            relu_fixed_points(torch.zeros(2, 2).double(), torch.ones(2).double(), form, leak.double())
+
+
+class TestElimination:
+    """The tree of supports against one factorisation for each of them."""
+
+    @pytest.mark.parametrize("J_E", [2.4, 4.0])  # at 4, units two apart form a singular block
+    @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-6])
+    def test_virtual_and_real_points_solve_their_linear_systems(self, J_E, size):
+        W, b = head_direction_weights(J_E=J_E) + size * normal(30, 6, 6) / 6, tensor(1.0).expand(6)
+        found = relu_fixed_points(W, b, "preactivation")
+        A = torch.eye(6) - W.unsqueeze(1) * found.supports.unsqueeze(-2)
+        error = (A @ found.points.unsqueeze(-1)).squeeze(-1) - b
+        assert (error.abs().amax(-1) <= 1e-7 * (1 + found.points.abs().amax(-1))).all()
+        direct = torch.linalg.solve(A, b.expand(30, 64, 6))
+        assert torch.equal(found.exists, ((direct > 0) == found.supports).all(-1))
+
+    @pytest.mark.parametrize("J_E", [2.4, 4.0])
+    @pytest.mark.parametrize("size", [1e-3, 1e-6])
+    def test_little_noise_leaves_isolated_points_in_balance(self, J_E, size):
+        W = head_direction_weights(J_E=J_E) + size * normal(100, 6, 6) / 6
+        found = relu_fixed_points(W, tensor(1.0).expand(6), "preactivation")
+        assert not found.continuum.any()
+        assert (found.index.sum(-1) == 1).all()

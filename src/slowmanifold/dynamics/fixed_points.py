@@ -14,6 +14,9 @@ from slowmanifold.dynamics.flow import Field, linearisation
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
 _ROUNDING = 16 * torch.finfo(torch.float64).eps  # relative error of a few operations
+_GROWTH = 1e8  # ratio of the pivots up to which elimination without pivot search is trusted
+_DOUBT = 1e-6  # a drive has the wrong sign if it is wrong by this much of the largest one
+_CHUNK = 256  # networks at a time: their tables stay in the processor's cache
 _SINGULAR = 1e13  # ratio of the pivots from which on a linear system counts as singular
 
 
@@ -94,68 +97,138 @@ class ReluFixedPoints(FixedPoints):
 
 
 def relu_fixed_points(
-    W: Float[Tensor, "*#batch d d"], b: Float[Tensor, "*#batch d"], form: str = "rate"
+    W: Float[Tensor, "*#batch d d"],
+    b: Float[Tensor, "*#batch d"],
+    form: str = "rate",
+    leak: Float[Tensor, "*#batch rows columns"] | None = None,
 ) -> ReluFixedPoints:
-    """All fixed points of a threshold-linear network, exactly: one batched linear solve over all 2^d supports.
+    """All fixed points of a threshold-linear network, exactly: the solutions for all 2^d supports at once.
 
         form="rate":            x' = -x + relu(W x + b)
-        form="preactivation":   h' = -h + W relu(h) + b         (h may be negative)
+        form="preactivation":   h' = -L h + W relu(h) + b       (h may be negative; L = 1 unless ``leak`` is given)
 
-    At a fixed point with the set S of active units, x_S = W_SS x_S + b_S and the others are silent. The candidate of S
-    is a fixed point iff each unit of S is driven above threshold and no other one is. The two forms have the same fixed
-    points, h = W x + b and x = relu(h), with the same eigenvalues; ``points`` holds x or h. ``W`` and ``b`` may carry
-    batch axes, which broadcast and come before the axis of the supports in the result.
+    At a fixed point with the set S of active units, h = W x + b and x_S = h_S, the others are silent. The candidate of
+    S is a fixed point iff each unit of S is driven above threshold and no other one is. The two forms have the same
+    fixed points (L = 1), h = W x + b and x = relu(h), with the same eigenvalues; ``points`` holds x or h. A leak L
+    multiplies them all: the fixed points are those of the weights L^-1 W and biases L^-1 b. ``W``, ``b`` and ``leak``
+    may carry batch axes, which broadcast and come before the axis of the supports in the result.
+
+    Method: the supports are the leaves of a tree, unit by unit silent or active, and a unit that becomes active costs
+    one Gauss-Jordan pivot for the whole subtree: about 2 d multiplications a support where a linear solve takes d^3/3.
+    This sieves; the few candidates without a clearly wrong sign are factorised, with pivot search.
 
     At the border: a unit at threshold, to the rounding error of the solve, counts as silent. So a point on a corner is
     found once, for its smallest support, flagged ``border`` and of kind ``Stability.BORDER``; its ``jacobians`` are
     those of the silent side. The ends of an unperturbed bounded line attractor are such points.
 
-    Raises ``ValueError`` for shapes that do not fit, values that are not finite, or an unknown form.
-    Source: Ságodi et al., Secs 1, 3.4. Used in: Fenichel theory.
+    Raises ``ValueError`` for shapes that do not fit, values that are not finite, an unknown form, a leak in the rate
+    form, or a singular one. Source: Ságodi et al., Secs 1, 3.4, 3.6. Used in: Fenichel theory, Rings.
     """
     d = b.shape[-1]
     if W.ndim < 2 or W.shape[-2:] != (d, d):
         raise ValueError(f"W has shape {tuple(W.shape)} and b {tuple(b.shape)}; allowed: (..., d, d) and (..., d)")
-    for name, values in (("W", W), ("b", b)):
-        if not values.isfinite().all():
-            raise ValueError(f"{name} has {int((~values.isfinite()).sum())} values that are not finite")
     if form not in ("rate", "preactivation"):
         raise ValueError(f"form is {form!r}; allowed: 'rate', 'preactivation'")
+    if leak is not None and (form == "rate" or leak.ndim < 2 or leak.shape[-2:] != (d, d)):
+        raise ValueError(f"leak has shape {tuple(leak.shape)}, form {form!r}; allowed: (..., {d}, {d}), preactivation")
+    for name, values in (("W", W), ("b", b), ("leak", leak)):
+        if values is not None and not values.isfinite().all():
+            raise ValueError(f"{name} has {int((~values.isfinite()).sum())} values that are not finite")
 
-    identity = torch.eye(d, dtype=W.dtype)
-    supports = torch.cartesian_prod(*[torch.tensor([False, True])] * d).view(-1, d)
+    weights, identity = W, torch.eye(d, dtype=W.dtype)
+    if leak is not None:
+        inverse, singular = torch.linalg.inv_ex(leak)
+        if singular.any():
+            raise ValueError(f"leak is singular in {int((singular > 0).sum())} networks; allowed: regular matrices")
+        W, b = inverse @ W, (inverse @ b.unsqueeze(-1)).squeeze(-1)
     batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1])
-    W, b = W.expand(*batch, d, d), b.expand(*batch, d)
-    A = identity - supports.unsqueeze(-1) * W.unsqueeze(-3)
+    W, b = W.expand(*batch, d, d).reshape(-1, d, d), b.expand(*batch, d).reshape(-1, d)
+    supports = torch.cartesian_prod(*[torch.tensor([False, True])] * d).view(-1, d)
+
+    h = torch.empty(len(W), len(supports), d, dtype=W.dtype)
+    possible = torch.empty(len(W), len(supports), dtype=torch.bool)
+    for part in torch.arange(len(W)).split(_CHUNK):
+        h[part], possible[part] = _eliminate(W[part], b[part], supports)
+    exists, border, degenerate = (torch.zeros_like(possible) for _ in range(3))
+    at, support = possible.nonzero().unbind(-1)
+    h[at, support], exists[at, support], border[at, support], degenerate[at, support] = _factorise(
+        W[at], b[at], supports[support]
+    )
+    continuum = _continua(W, b, supports, degenerate)
+
+    at, support = exists.nonzero().unbind(-1)
+    active = supports[support]
+    jacobians = torch.full((*exists.shape, d, d), torch.nan, dtype=W.dtype)
+    if form == "rate":
+        jacobians[at, support] = active.unsqueeze(-1) * W[at] - identity
+    else:
+        rest = identity if leak is None else leak.expand(*batch, d, d).reshape(-1, d, d)[at]
+        weights = weights.expand(*batch, d, d).reshape(-1, d, d)
+        jacobians[at, support] = weights[at] * active.unsqueeze(-2) - rest
+    points = h * supports if form == "rate" else h
+
+    def whole(values: Tensor) -> Tensor:
+        return values.view(*batch, *values.shape[1:])
+
+    return ReluFixedPoints(
+        points=whole(points),
+        jacobians=whole(jacobians),
+        supports=supports,
+        exists=whole(exists),
+        border=whole(border),
+        degenerate=whole(degenerate),
+        continuum=whole(continuum),
+    )
+
+
+def _eliminate(
+    W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"], supports: Bool[Tensor, "n d"]
+) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"]]:
+    """The drives h of every support, and which of them may be fixed points: no sign is clearly wrong.
+
+    With z = relu(h) >= 0 and y = h - z <= 0 a fixed point is y + (1 - W) z = b, y_i z_i = 0. Silent units have z = 0,
+    active ones y = 0; a Gauss-Jordan pivot makes a unit active. Networks are the last axis, next to each other in
+    memory.
+    """
+    d = b.shape[-1]
+    table = torch.cat([torch.eye(d, dtype=W.dtype) - W, b.unsqueeze(-1)], -1).permute(1, 2, 0).unsqueeze(0).contiguous()
+    smallest = torch.full_like(table[:, 0, 0], torch.inf)
+    largest = torch.zeros_like(smallest)
+    for unit in range(d):
+        pivot = table[:, unit, 0]
+        row = table[:, unit, 1:] / pivot.unsqueeze(1)
+        active = torch.addcmul(table[:, :, 1:], table[:, :, :1], row.unsqueeze(1), value=-1)
+        active[:, unit] = row
+        table = torch.stack([table[:, :, 1:], active], 1).flatten(0, 1)
+        size = pivot.abs()
+        smallest = torch.stack([smallest, torch.minimum(smallest, size)], 1).flatten(0, 1)
+        largest = torch.stack([largest, torch.maximum(largest, size)], 1).flatten(0, 1)
+    h = table.squeeze(2)
+    wrong = torch.where(supports.unsqueeze(-1), -h, h).amax(1)
+    # Not the other way round: NaN, after a pivot of zero, is possible.
+    impossible = (wrong > _DOUBT * h.abs().amax(1)) & (smallest * _GROWTH > largest)
+    return h.permute(2, 0, 1), ~impossible.T
+
+
+def _factorise(
+    W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"], supports: Bool[Tensor, "m d"]
+) -> tuple[Float[Tensor, "m d"], Bool[Tensor, " m"], Bool[Tensor, " m"], Bool[Tensor, " m"]]:
+    """Drives of one candidate each, and whether it exists, is at a border, is degenerate, within rounding errors."""
+    A = torch.eye(b.shape[-1], dtype=W.dtype) - supports.unsqueeze(-1) * W
     factors, pivots, _ = torch.linalg.lu_factor_ex(A)
-    x = torch.linalg.lu_solve(factors, pivots, (supports * b.unsqueeze(-2)).unsqueeze(-1)).squeeze(-1)
-    h = x @ W.mT + b.unsqueeze(-2)
+    x = torch.linalg.lu_solve(factors, pivots, (supports * b).unsqueeze(-1)).squeeze(-1)
+    h = (W @ x.unsqueeze(-1)).squeeze(-1) + b
 
     diagonal = factors.diagonal(dim1=-2, dim2=-1).abs()
     condition = (diagonal.amax(-1) / diagonal.amin(-1)).unsqueeze(-1)
     degenerate = ~(condition < _SINGULAR).squeeze(-1)  # not >=: an exactly singular system may give 0/0
     largest = x.abs().amax(-1, keepdim=True)
     x_error = _ROUNDING * condition * largest
-    weight, bias = W.abs().sum(-1).unsqueeze(-2), b.abs().unsqueeze(-2)
-    h_error = weight * (x_error + _ROUNDING * largest) + _ROUNDING * bias
+    h_error = W.abs().sum(-1) * (x_error + _ROUNDING * largest) + _ROUNDING * b.abs()
     exists = torch.where(supports, x > x_error, h <= h_error).all(-1) & ~degenerate
     border = exists & (~supports & (h.abs() <= h_error)).any(-1)
-
-    jacobians = torch.full_like(A, torch.nan)
-    if form == "rate":
-        jacobians[exists] = -A[exists]
-    else:
-        jacobians[exists] = (W.unsqueeze(-3) * supports.unsqueeze(-2))[exists] - identity
-    points = x if form == "rate" else h
-    return ReluFixedPoints(
-        points=points.masked_fill(degenerate.unsqueeze(-1), torch.nan),
-        jacobians=jacobians,
-        supports=supports,
-        exists=exists,
-        border=border,
-        degenerate=degenerate,
-        continuum=_continua(W, b, supports, degenerate),
-    )
+    h = torch.where(supports, x, h).masked_fill(degenerate.unsqueeze(-1), torch.nan)
+    return h, exists, border, degenerate
 
 
 def _continua(

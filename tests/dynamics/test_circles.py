@@ -1,0 +1,132 @@
+"""Invariant circles of whole families: against the planar ring's theorem, exact counts, and systems that have none."""
+
+import math
+
+import pytest
+import torch
+
+from slowmanifold.dynamics.circles import Circle, invariant_circles
+from slowmanifold.dynamics.fixed_points import FixedPoints, find_fixed_points, relu_fixed_points
+from slowmanifold.dynamics.perturbation import linear, perturbed
+from slowmanifold.networks.ring import (
+    HeadDirectionRing,
+    PlanarRing,
+    head_direction_ring,
+    ring_of_equilibria,
+    ring_plane,
+)
+
+ring = PlanarRing()
+EAST = torch.tensor([1.0, 0.0], dtype=torch.float64)
+
+
+def planar(V):
+    """Circles of x' = (1 - |x|) x + V x; the fixed points of each system, padded with NaN."""
+    angle = 2 * math.pi * torch.arange(128, dtype=torch.float64) / 128
+    circle = torch.stack([angle.cos(), angle.sin()], -1)
+    found = [find_fixed_points(perturbed(ring.velocity, 1, linear(v)), circle) for v in V]
+    most = max(len(f.points) for f in found)
+    points = torch.full((len(V), most, 2), torch.nan, dtype=torch.float64)
+    jacobians = torch.full((len(V), most, 2, 2), torch.nan, dtype=torch.float64)
+    for i, f in enumerate(found):
+        points[i, : len(f.points)], jacobians[i, : len(f.points)] = f.points, f.jacobians
+    alone = FixedPoints(points, jacobians)
+    return invariant_circles(lambda i: perturbed(ring.velocity, 1, linear(V[i])), alone, lambda x: x, EAST)
+
+
+def rotation_and_shear(V):
+    a, b, c, d = V.flatten(-2).unbind(-1)
+    return (c - b) / 2, torch.hypot((b + c) / 2, (d - a) / 2)
+
+
+def test_rotation_and_shear_decide_about_the_planar_ring():
+    V = 0.1 * torch.randn(12, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    A, B = rotation_and_shear(V)
+    found = planar(V)
+    cycle = A.abs() > B
+    assert 0 < cycle.sum() < 12
+    assert torch.equal(found.kind == Circle.CYCLE, cycle)
+    assert torch.equal(found.kind == Circle.CONNECTED, ~cycle)
+    period = 2 * math.pi / (A**2 - B**2).sqrt() * A.sign()
+    torch.testing.assert_close(found.period[cycle], period[cycle], rtol=5e-3, atol=0)
+    assert found.period[~cycle].isnan().all()
+
+
+def test_connecting_orbits_lie_on_the_exact_curve_and_end_in_sinks():
+    V = torch.tensor([[[0.05, 0.1], [0.1, -0.02]]], dtype=torch.float64)  # symmetric: r = 1 + S at the fixed points
+    found = planar(V)
+    assert found.kind.tolist() == [Circle.CONNECTED]
+    assert (found.ends >= 0).all()
+    orbit = found.orbits
+    velocity = perturbed(ring.velocity, 1, linear(V[0]))(orbit)
+    chord = orbit[..., 1:, :] - orbit[..., :-1, :]
+    # On the curve the flow is along it: the components across each chord are small against the push itself.
+    normal = torch.stack([-chord[..., 1], chord[..., 0]], -1)
+    across = (velocity[..., :-1, :] * torch.nn.functional.normalize(normal, dim=-1)).sum(-1).abs()
+    assert across.max() < 0.1 * velocity.norm(dim=-1).max()
+    total = found.sweep[:, 0].sum() - found.sweep[:, 1].sum()
+    assert total.item() == pytest.approx(2 * math.pi, abs=1e-2)
+
+
+def test_a_constant_push_breaks_the_ring_at_one_quarter():
+    pushes = torch.tensor([0.2, 0.24, 0.26, 0.3], dtype=torch.float64)
+    fields = [perturbed(ring.velocity, s.item(), lambda x: EAST.expand(x.shape)) for s in pushes]
+    kinds = []
+    for field in fields:
+        axis = torch.linspace(-1.5, 1.5, 61, dtype=torch.float64)
+        points = find_fixed_points(field, torch.stack([axis, torch.zeros_like(axis)], -1))
+        alone = FixedPoints(points.points[None], points.jacobians[None])
+        kinds += invariant_circles(lambda i, f=field: f, alone, lambda x: x, EAST).kind.tolist()
+    assert kinds == [Circle.CONNECTED, Circle.CONNECTED, Circle.NONE, Circle.NONE]
+
+
+@pytest.mark.parametrize(("J_E", "active"), [(2.4, 4), (4.0, 3)])
+def test_a_detuned_head_direction_ring_is_a_circle_of_six_pairs(J_E, active):
+    network = head_direction_ring(6, 1.05 * J_E)
+    found = relu_fixed_points(network.W.expand(1, 6, 6), network.b, "preactivation")
+    circles = invariant_circles(lambda i: network.velocity, found, ring_plane, ring_of_equilibria(6, active)[0])
+    assert circles.kind.tolist() == [Circle.CONNECTED]
+    assert len(circles.saddles) == 6
+    torch.testing.assert_close(
+        circles.sweep.abs(), torch.full((6, 2), math.pi / 6, dtype=torch.float64), rtol=0, atol=5e-3
+    )
+
+
+def test_a_circle_needs_as_many_saddles_as_sinks():
+    g = torch.Generator().manual_seed(2)
+    network = head_direction_ring(6, 2.4)
+    V = 0.1 * torch.randn(16, 6, 6, generator=g, dtype=torch.float64)
+    found = relu_fixed_points(network.W, network.b, "preactivation", torch.eye(6).double() - V)
+    circles = invariant_circles(
+        lambda i: perturbed(network.velocity, 1, linear(V[i])), found, ring_plane, ring_of_equilibria(6, 4)[0]
+    )
+    unstable = (found.eigenvalues.real > 0).sum(-1)
+    sinks = (found.kind == 1).sum(-1)
+    saddles = ((found.kind == 2) & (unstable == 1)).sum(-1)
+    connected = circles.kind == Circle.CONNECTED
+    assert 0 < connected.sum() < 16
+    assert torch.equal(sinks[connected], saddles[connected])
+
+
+def test_turning_the_weights_turns_the_circle():
+    g = torch.Generator().manual_seed(3)
+    network = head_direction_ring(6, 4.0)
+    V = 0.01 * torch.randn(6, 6, generator=g, dtype=torch.float64)
+    W = torch.stack([network.W + V, network.W + V.roll((1, 1), (0, 1))])
+    found = relu_fixed_points(W, network.b, "preactivation")
+    circles = invariant_circles(
+        lambda i: HeadDirectionRing(W[i], network.b).velocity, found, ring_plane, ring_of_equilibria(6, 3)[0]
+    )
+    assert circles.kind[0] == circles.kind[1]
+    first, second = (ring_plane(circles.saddles[circles.system == k]) for k in range(2))
+    turn = torch.tensor([[0.5, -(0.75**0.5)], [0.75**0.5, 0.5]], dtype=torch.float64)
+    apart = torch.cdist(first @ turn.T, second).amin(-1)
+    assert apart.max() < 1e-9
+
+
+def test_bad_input():
+    nothing = FixedPoints(torch.zeros(1, 0, 2).double(), torch.zeros(1, 0, 2, 2).double())
+    with pytest.raises(ValueError, match="start is"):
+        invariant_circles(lambda i: ring.velocity, nothing, lambda x: x, 0 * EAST)
+    with pytest.raises(ValueError, match="points has shape"):
+        invariant_circles(lambda i: ring.velocity, nothing, lambda x: x, torch.ones(3).double())
