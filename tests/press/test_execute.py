@@ -7,6 +7,7 @@ import subprocess
 import nbformat
 import pytest
 
+from slowmanifold.press import execute
 from slowmanifold.press.chapters import Chapter
 from slowmanifold.press.execute import code_cells, commit, lines, processor
 
@@ -91,6 +92,16 @@ def test_chapters_have_one_thread_whatever_the_shell_says(book, monkeypatch):
     book.chapter("one", "import torch\nprint(torch.get_num_threads(), os.environ['OPENBLAS_NUM_THREADS'])")
     book.build()
     assert book.notebook("executed", "one").cells[-2].outputs[0].text == "1 1\n"
+
+
+@pytest.mark.parametrize(("chapters", "jobs", "share"), [(1, 2, 8), (2, 2, 4), (2, 1, 8), (3, 3, 2), (2, 20, 4)])
+def test_the_sweeps_of_chapters_share_the_cores(book, instant, monkeypatch, chapters, jobs, share):
+    monkeypatch.setattr(execute, "CORES", 8)
+    for number in range(chapters):
+        book.chapter(f"c{number}", "print(os.environ['LOKY_MAX_CPU_COUNT'])")
+    book.build(jobs=jobs)
+    for number in range(chapters):
+        assert book.notebook("executed", f"c{number}").cells[-2].outputs[0].text == f"{share}\n"
 
 
 def test_chapters_run_in_the_folder_of_the_book(book):
