@@ -61,7 +61,7 @@ def test_the_readout_is_the_shortest():
 
 @pytest.mark.parametrize("phi", ["tanh", "relu"])
 def test_linearised_is_the_derivative(phi):
-    r = reservoir(50, phi=phi)
+    r = reservoir(50, phi=phi, threshold=0.1 if phi == "relu" else 0.0)
     x = r.settle(A)
     trained = r.train(A, x)
     near = trained.linearised(x[1])
@@ -69,6 +69,12 @@ def test_linearised_is_the_derivative(phi):
     v = torch.arange(50, dtype=torch.float64)
     assert_close(near.apply(v), near.matrix(closed=False) @ v)
     assert_close(near.apply_transposed(v), near.matrix(closed=False).mT @ v)
+
+
+def test_without_a_threshold_a_rectifier_cannot_tell_sizes_apart():
+    r = reservoir(50, phi="relu")
+    with pytest.raises(ValueError, match="linearly dependent"):
+        r.train(A, r.settle(A))
 
 
 def test_chaos_does_not_settle():

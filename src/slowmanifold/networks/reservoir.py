@@ -38,6 +38,13 @@ def rate_function(phi: Phi, threshold: float = 0.0) -> Callable[[Tensor], Tensor
     }[phi]
 
 
+def slope(phi: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """phi' at x, by automatic differentiation."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(phi(x).sum(), x)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class Reservoir:
     """N neurons with random weights, driven through w_FB by a number f: the open loop.
@@ -78,9 +85,17 @@ class Reservoir:
         )
 
     def train(self, targets: Float[Tensor, " M"], states: Float[Tensor, "M N"]) -> "TrainedReservoir":
-        """The least-squares readout: the shortest w_out with w_out . phi(x_m) = A_m at each of the states (eq. 16)."""
+        """The least-squares readout: the shortest w_out with w_out . phi(x_m) = A_m at each of the states (eq. 16).
+
+        Raises ``ValueError`` if the rates are linearly dependent.
+        """
         rates = self.phi(states)
-        k = torch.linalg.solve(rates @ rates.mT, targets)
+        products = rates @ rates.mT
+        if not torch.linalg.cond(products) < 1e12:
+            raise ValueError(
+                f"states: the rates at {targets.tolist()} are linearly dependent; allowed: independent ones"
+            )
+        k = torch.linalg.solve(products, targets)
         return TrainedReservoir(self, k @ rates)
 
 
@@ -107,8 +122,8 @@ class TrainedReservoir:
 
     def linearised(self, x: Float[Tensor, " N"]) -> "Linearised":
         """The linear system that the open loop is near the state x."""
-        slope = torch.func.jvp(self.reservoir.phi, (x,), (torch.ones_like(x),))[1]
-        return Linearised(self.reservoir.W, slope, self.reservoir.w_FB, slope * self.w_out)
+        r_prime = slope(self.reservoir.phi, x)
+        return Linearised(self.reservoir.W, r_prime, self.reservoir.w_FB, r_prime * self.w_out)
 
 
 @dataclass(frozen=True, eq=False)

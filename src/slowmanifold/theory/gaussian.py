@@ -14,11 +14,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from slowmanifold.networks.reservoir import slope
 
 Moments = tuple[Tensor, Tensor, Tensor, Tensor]
 """<phi_n phi_m>, <phi'_n phi'_m>, <phi'_n phi_m>, <phi''_n phi_m>."""
@@ -40,6 +43,7 @@ class SmoothAverages:
 
     phi: Callable[[Tensor], Tensor]
     scale: float = 1.0
+    w_nodes: ClassVar[int] = 16
 
     @cached_property
     def nodes(self) -> Float[Tensor, " y"]:
@@ -65,9 +69,9 @@ class SmoothAverages:
         near = self.nodes.abs() <= _FAR
         y, weights = self.nodes[near], self.weights[near]
         x = mean.unsqueeze(-1) + sigma[..., None, None] * y
-        phi, slope = torch.func.jvp(self.phi, (x,), (torch.ones_like(x),))
-        both = phi * slope
-        return phi**2 @ weights, slope**2 @ weights, both @ weights, both @ (weights * y)
+        phi, r_prime = self.phi(x), slope(self.phi, x)
+        both = phi * r_prime
+        return phi**2 @ weights, r_prime**2 @ weights, both @ weights, both @ (weights * y)
 
     def square(self, mean: Float[Tensor, "*batch w"], variance: Float[Tensor, "*batch"]) -> tuple[Tensor, Tensor]:
         """<phi^2> and its derivative with respect to the variance, which is <(y^2 - 1) phi^2> / (2 variance)."""
@@ -86,8 +90,8 @@ class SmoothAverages:
         x = mean.unsqueeze(-1) + sigma[..., None, None] * self.nodes
         a = self.phi(x) @ self.hermite
         k = torch.arange(a.shape[-1], dtype=torch.float64)
-        slope = torch.sqrt(k[1:]) * a[..., 1:] / sigma[..., None, None]
-        curvature = torch.sqrt(k[1:-1]) * slope[..., 1:] / sigma[..., None, None]
+        first = torch.sqrt(k[1:]) * a[..., 1:] / sigma[..., None, None]
+        second = torch.sqrt(k[1:-1]) * first[..., 1:] / sigma[..., None, None]
         value = torch.einsum("w,...nwk,...mwk->...nmk", p, a, a)
         if not (value[..., -2:].abs().amax(-1) <= 1e-11 * value.abs().amax(-1)).all():
             raise ValueError(
@@ -96,9 +100,9 @@ class SmoothAverages:
             )
         coefficients = (
             value,
-            torch.einsum("w,...nwk,...mwk->...nmk", p, slope, slope),
-            torch.einsum("w,...nwk,...mwk->...nmk", p * w, slope, a[..., :-1]),
-            torch.einsum("w,...nwk,...mwk->...nmk", p, curvature, a[..., :-2]),
+            torch.einsum("w,...nwk,...mwk->...nmk", p, first, first),
+            torch.einsum("w,...nwk,...mwk->...nmk", p * w, first, a[..., :-1]),
+            torch.einsum("w,...nwk,...mwk->...nmk", p, second, a[..., :-2]),
         )
 
         def moments(c: Tensor) -> Moments:
@@ -117,6 +121,7 @@ class RectifierAverages:
     """
 
     threshold: float = 0.0
+    w_nodes: ClassVar[int] = 192  # the kink is smoothed by the fluctuations only, over sigma/A in w
 
     def single(self, mean: Float[Tensor, "*batch w"], sigma: Float[Tensor, "*batch"]) -> Moments:
         """<phi^2>, <phi'^2>, <phi phi'> and <y phi phi'> of x = mean + sigma y, shapes (*batch, w)."""
@@ -156,10 +161,10 @@ class RectifierAverages:
             edge_m = _density(b) * torch.special.ndtr((a - c * b) / rest)
             corner = rest * _density(a) * _density((b - c * a) / rest)
             value = sn * sm * ((a * b + c) * both + b * edge_n + a * edge_m + corner)
-            slope = sm * (b * both + edge_m + c * edge_n)
+            first = sm * (b * both + edge_m + c * edge_n)
             # Of the two: x_n sits at the threshold, which leaves x_m the mean s_m (b - c a) above it.
-            curvature = sm / sn * ((b - c * a) * edge_n + rest * _density(a) * _density((b - c * a) / rest))
-            return value @ p, both @ p, slope @ (p * w), curvature @ p
+            second = sm / sn * ((b - c * a) * edge_n + rest * _density(a) * _density((b - c * a) / rest))
+            return value @ p, both @ p, first @ (p * w), second @ p
 
         return moments
 
@@ -168,17 +173,18 @@ def _density(a: Tensor) -> Tensor:
     return torch.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
 
 
-def feedback_rule(name: str, reach: float) -> tuple[Float[Tensor, " w"], Float[Tensor, " w"]]:
+def feedback_rule(name: str, reach: float, nodes: int) -> tuple[Float[Tensor, " w"], Float[Tensor, " w"]]:
     """Nodes and weights of the average over the feedback weights w.
 
     ``"uniform"`` on (-1, 1), ``"normal"`` of variance 1, ``"signs"``: +1 or -1. ``reach`` is the largest |target|: how
-    much x = w A varies. Raises ``ValueError`` for another name. Used in: Trained reservoirs.
+    much x = w A varies; ``nodes`` is how many a target of size zero needs.
+    Raises ``ValueError`` for another name. Used in: Trained reservoirs.
     """
     if name == "uniform":
-        w, p = np.polynomial.legendre.leggauss(16 + math.ceil(8 * reach))
+        w, p = np.polynomial.legendre.leggauss(nodes + math.ceil(8 * reach))
         return torch.from_numpy(w), torch.from_numpy(p / 2)
     if name == "normal":
-        half = math.ceil(9 * max(1.0, reach) / 0.2)
+        half = math.ceil(9 * max(1.0, reach) * nodes / 3)
         w = 9 * torch.arange(-half, half + 1, dtype=torch.float64) / half
         density = torch.exp(-(w**2) / 2)
         return w, density / density.sum()
@@ -205,7 +211,5 @@ def triple_averages(
         variance, axes = torch.linalg.eigh(covariance[fields][:, fields])
         y = grid @ (axes * variance.clamp(min=0).sqrt()).mT
         x = w[:, None, None] * targets[fields] + y
-        xn = x[..., 0]
-        slope = torch.func.jvp(phi, (xn,), (torch.ones_like(xn),))[1]
-        Q[i, j] = Q[j, i] = p @ ((slope**2 * phi(x[..., 1]) * phi(x[..., 2])) @ weight)
+        Q[i, j] = Q[j, i] = p @ ((slope(phi, x[..., 0]) ** 2 * phi(x[..., 1]) * phi(x[..., 2])) @ weight)
     return Q

@@ -103,7 +103,8 @@ class MeanField:
         identity = torch.eye(M, dtype=torch.float64)
         A = q[:, None, None] * identity - (identity + self.open_loop[n]).mT
         kappa = torch.linalg.solve(A, self.readout.expand(len(q), M).to(q.dtype))
-        Q = triple_averages(rate_function(self.phi, self.threshold), n, self.targets, self.covariance, *self._rule())
+        w, p = feedback_rule(self.feedback, float(self.targets.abs().max()), SmoothAverages.w_nodes)
+        Q = triple_averages(rate_function(self.phi, self.threshold), n, self.targets, self.covariance, w, p)
         power = torch.einsum("sl,lm,sm->s", kappa, Q.to(q.dtype), kappa.conj()).real
         return (power * q.abs() ** 2 / (q.abs() ** 2 - rho**2)).reshape(s.shape)
 
@@ -117,9 +118,6 @@ class MeanField:
         both = torch.cat([z.unsqueeze(-1), self.targets.expand(len(z), M)], dim=-1)
         C, *_ = _averages(both, self.gain, self.phi, self.threshold, self.feedback)[1]
         return C[:, 0, 1:] @ self.readout
-
-    def _rule(self) -> tuple[Tensor, Tensor]:
-        return feedback_rule(self.feedback, float(self.targets.abs().max()))
 
 
 def single_target(
@@ -139,8 +137,8 @@ def single_target(
         raise ValueError(f"gain is {gain.tolist()}; allowed: positive finite numbers")
     if not target.isfinite().all():
         raise ValueError(f"targets has {int((~target.isfinite()).sum())} values that are not finite")
-    w, p = feedback_rule(feedback, float(target.abs().max()))
     averages = _gaussian(phi, threshold, float(gain.max()))
+    w, p = feedback_rule(feedback, float(target.abs().max()), averages.w_nodes)
     mean = target.unsqueeze(-1) * w
 
     def excess(variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,8 +226,9 @@ def _averages(
             f"the spectral radius at target {targets[chaotic][0]:g} is {single.spectral_radius[chaotic][0]:.4f}: no "
             f"fading memory; allowed: less than 1 (lower the gain {gain:g}, or, if phi saturates, take larger targets)"
         )
-    w, p = feedback_rule(feedback, float(targets.abs().max()))
-    pairs = _gaussian(phi, threshold, gain).pairs(targets.unsqueeze(-1) * w, single.sigma, w, p)
+    averages = _gaussian(phi, threshold, gain)
+    w, p = feedback_rule(feedback, float(targets.abs().max()), averages.w_nodes)
+    pairs = averages.pairs(targets.unsqueeze(-1) * w, single.sigma, w, p)
     size = single.sigma.unsqueeze(-1) * single.sigma.unsqueeze(-2)
 
     def excess(covariance: Tensor) -> tuple[Tensor, Tensor]:
