@@ -17,7 +17,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -158,12 +158,13 @@ def sweep(
             outcomes = computed_by_workers(package, list(missing.values()), n_jobs, scheduler)
         quiet = not sys.stderr.isatty()
         bar = track(outcomes, name, len(points), len(results), console=Console(stderr=True), disable=quiet)
-        for key, outcome in bar:
-            if isinstance(outcome, str):
-                errors[key] = outcome
-            else:
-                write(place / key, outcome)
-                results[key] = outcome
+        with closing(outcomes):
+            for key, outcome in bar:
+                if isinstance(outcome, str):
+                    errors[key] = outcome
+                else:
+                    write(place / key, outcome)
+                    results[key] = outcome
     table = tabulate(list(grid), [(point, results[point.key]) for point in points if point.key in results])
     if errors:
         raise PointsFailed(name, [Failure(point, errors[point.key]) for point in points if point.key in errors], table)
@@ -257,7 +258,7 @@ def computed_by_workers(
                 n_jobs=-1 if scheduler else n_jobs,
                 return_as="generator_unordered",
                 batch_size=1,
-                pre_dispatch=QUEUED if scheduler else "2*n_jobs",
+                pre_dispatch=QUEUED if scheduler else "n_jobs",
                 max_nbytes=None,
             )
             with suppress(BrokenProcessPool):
