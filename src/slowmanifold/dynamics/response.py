@@ -62,16 +62,21 @@ class LinearResponse:
         values = values[values.imag.argsort(descending=True)]
         return values[values.real.argsort(descending=True, stable=True)]
 
-    def impulse_response(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        """z(t) of the closed loop after the kick x(0) = b."""
-        return self._kicked(t) @ self.c
+    def impulse_response(self, t: Float[Tensor, " t"], closed: bool = True) -> Float[Tensor, " t"]:
+        """z(t) of the closed loop, or the open one, after the kick x(0) = b."""
+        return self._kicked(t, closed) @ self.c
 
-    def impulse_states(self, t: Float[Tensor, "*t"], units: slice) -> Float[Tensor, "*t n"]:
-        """x(t) of the closed loop after the kick x(0) = b, of the given units."""
-        return self._kicked(t) @ self.basis[units].mT
+    def impulse_states(self, t: Float[Tensor, " t"], units: slice, closed: bool = True) -> Float[Tensor, "t n"]:
+        """x(t) of the given units after the kick x(0) = b."""
+        return self._kicked(t, closed) @ self.basis[units].mT
 
-    def _kicked(self, t: Tensor) -> Tensor:
-        return self.b * torch.linalg.matrix_exp(self.closed * t[..., None, None])[..., :, 0]
+    def _kicked(self, t: Tensor, closed: bool) -> Tensor:
+        steps, which = t.diff(prepend=t.new_zeros(1)).unique(return_inverse=True)
+        moves = torch.linalg.matrix_exp((self.closed if closed else self.A) * steps[:, None, None])
+        states = [self.b * torch.eye(len(self.c), dtype=self.c.dtype)[0]]
+        for move in which.tolist():
+            states.append(moves[move] @ states[-1])
+        return torch.stack(states[1:])
 
 
 def linear_response(
