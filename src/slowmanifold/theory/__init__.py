@@ -1,0 +1,1 @@
+"""What can be had on paper, as code."""
