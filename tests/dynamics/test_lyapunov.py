@@ -32,7 +32,7 @@ def spectrum_of_map(net, x0, steps, **options):
 
 
 start = numbers(0.3, 0.1)
-dense = TanhRNN(2.0 * normal(5, 6, 6) / 6**0.5, 0.1 * normal(5, 6))
+dense = TanhRNN(1.5 * torch.linalg.qr(normal(5, 6, 6))[0], 0.1 * normal(5, 6))
 
 
 class TestSpectrum:
@@ -40,7 +40,7 @@ class TestSpectrum:
         """For a constant matrix with real eigenvalues the exponents are the logarithms of their sizes."""
         P, rates = normal(4, 4), numbers(1.3, -0.9, 0.5, 0.1)
         A = P @ torch.diag(rates) @ torch.linalg.inv(P)
-        found = lyapunov_spectrum(lambda x: x, lambda x: A, normal(4), 400, transient=200)
+        found = lyapunov_spectrum(lambda x: x, lambda x: A, normal(4), 40, transient=160)
         assert_close(found.exponents, rates.abs().log(), rtol=0, atol=1e-12)
         assert found.error.max() < 1e-12
 
@@ -48,26 +48,26 @@ class TestSpectrum:
     def test_linear_flow(self, order):
         A = numbers(-0.3, -1.0).diag() + torch.tensor([[0.0, 5.0], [0.0, 0.0]], dtype=torch.float64)
         A = A.flip(0, 1) if order else A
-        found = lyapunov_spectrum(lambda x: x @ A.mT, lambda x: A, start, 4000, transient=2000, dt=0.02)
-        assert_close(found.exponents, numbers(-0.3, -1.0), rtol=0, atol=1e-8)
+        found = lyapunov_spectrum(lambda x: x @ A.mT, lambda x: A, start, 200, transient=400, dt=0.1)
+        assert_close(found.exponents, numbers(-0.3, -1.0), rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("every", [1, 4])
     def test_sum_is_the_mean_logarithm_of_the_determinant(self, every):
         x0 = 0.5 * normal(5, 6, seed=1)
-        found = spectrum_of_map(dense, x0, 800, transient=80, every=every)
-        orbit = iterate(dense.step, x0, 880)[80:-1]
+        found = spectrum_of_map(dense, x0, 160, transient=16, every=every)
+        orbit = iterate(dense.step, x0, 176)[16:-1]
         mean = torch.linalg.det(dense.step_jacobian(orbit)).abs().log().mean(0)
         assert_close(found.exponents.sum(-1), mean, rtol=0, atol=1e-10)
 
     def test_interval_does_not_matter(self):
-        one, eight = (spectrum_of_map(dense, 0.5 * normal(5, 6), 800, every=every) for every in (1, 8))
+        one, eight = (spectrum_of_map(dense, 0.5 * normal(5, 6), 160, every=every) for every in (1, 4))
         assert_close(one.exponents, eight.exponents, rtol=0, atol=1e-9)
 
     def test_fewer_directions_find_the_largest_exponents(self):
         x0, frame = 0.5 * normal(5, 6), normal(6, 2, seed=2)
-        every = spectrum_of_map(dense, x0, 2000, transient=400).exponents
-        found = spectrum_of_map(dense, x0, 2000, transient=400, frame=frame).exponents
-        assert_close(found, every[:, :2], rtol=0, atol=2e-3)
+        every = spectrum_of_map(dense, x0, 400, transient=400).exponents
+        found = spectrum_of_map(dense, x0, 400, transient=400, frame=frame).exponents
+        assert_close(found, every[:, :2], rtol=0, atol=0.02)
 
     def test_batch_is_a_loop(self):
         x0 = 0.5 * normal(5, 6)
@@ -79,25 +79,25 @@ class TestSpectrum:
     def test_blocks_have_the_exponents_of_the_blocks(self):
         W = block_rotation(8, torch.Generator().manual_seed(1))
         x0 = 0.4 * normal(8)
-        whole = spectrum_of_map(TanhRNN(W), x0, 2000, transient=400, every=4).exponents
+        whole = spectrum_of_map(TanhRNN(W), x0, 800, transient=200, every=4).exponents
         blocks = torch.stack([W[k : k + 2, k : k + 2] for k in range(0, 8, 2)])
-        parts = spectrum_of_map(TanhRNN(blocks), x0.view(4, 2), 2000, transient=400, every=4).exponents
+        parts = spectrum_of_map(TanhRNN(blocks), x0.view(4, 2), 800, transient=200, every=4).exponents
         assert_close(whole, parts.flatten().sort(descending=True).values, rtol=0, atol=1e-10)
-        assert (whole[:4].abs() < 1e-3).all()
+        assert (whole[:4].abs() < 3e-3).all()
         assert (whole[4:] < -0.5).all()
 
     def test_runge_kutta_is_of_fourth_order(self):
         net = TanhRNN(rotation(2.0, 1.0))
         fine, *coarse = (
-            lyapunov_spectrum(net.velocity, net.jacobian, start, n, dt=8 / n).exponents for n in (2048, 64, 128)
+            lyapunov_spectrum(net.velocity, net.jacobian, start, n, dt=8 / n).exponents for n in (512, 32, 64)
         )
         errors = [(x - fine).abs().max().item() for x in coarse]
         assert errors[0] / errors[1] == pytest.approx(16, rel=0.25)
 
     def test_error_estimates_convergence(self):
         net = TanhRNN(rotation(1.5, 0.5))
-        short, long = (spectrum_of_map(net, start, n).error for n in (200, 20_000))
-        assert (long < short / 30).all()
+        short, long = (spectrum_of_map(net, start, n).error for n in (60, 3000))
+        assert (long < short / 10).all()
 
     def test_bad_input(self):
         net = TanhRNN(rotation(1.5, 0.5))
@@ -124,15 +124,16 @@ class TestPlanar:
         field, jacobian = (
             (self.nets.step, self.nets.step_jacobian) if dt is None else (self.nets.velocity, self.nets.jacobian)
         )
-        expected = lyapunov_spectrum(field, jacobian, x0, 4000, transient=800, dt=dt)
-        found = planar_spectrum(self.nets.planar(), x0, 4000, transient=800, dt=dt)
+        same = numbers(0.8, -0.6, 0.6, 0.8).view(2, 2)  # the direction that it begins with
+        expected = lyapunov_spectrum(field, jacobian, x0, 240, transient=40, dt=dt, frame=same)
+        found = planar_spectrum(self.nets.planar(), x0, 240, transient=40, dt=dt)
         # A flow's determinant is the integral of the divergence, to the order of the integrator.
         assert_close(found.exponents, expected.exponents, rtol=0, atol=1e-10 if dt is None else 1e-4)
         assert_close(found.error, expected.error, rtol=0, atol=1e-6)
 
     def test_below_a_gain_of_one_both_exponents_of_the_map_are_its_logarithm(self):
         alpha = numbers(0.3, 0.8, 0.95)
-        found = planar_spectrum(TanhRNN(rotation(alpha, 0.7)).planar(), start.expand(3, 2), 2000, transient=2000)
+        found = planar_spectrum(TanhRNN(rotation(alpha, 0.7)).planar(), start.expand(3, 2), 80, transient=400)
         assert_close(found.exponents, alpha.log().unsqueeze(-1).expand(3, 2), rtol=0, atol=2e-3)
 
     def test_small_amplitudes_turn_by_the_angle(self):
@@ -142,9 +143,9 @@ class TestPlanar:
 
     def test_turns_once_a_period(self):
         net = TanhRNN(rotation(1.5, 0.5))
-        period = floquet_multipliers(net.velocity, net.jacobian, start).period
-        found = planar_spectrum(net.planar(), start, 40_000, transient=1000, dt=0.1)
-        assert found.rotation.item() == pytest.approx(2 * math.pi / period, rel=1e-3)
+        period = floquet_multipliers(net.velocity, net.jacobian, start, transient=30.0).period
+        found = planar_spectrum(net.planar(), start, 800, transient=200, dt=0.2)
+        assert found.rotation.item() == pytest.approx(2 * math.pi / period, rel=0.02)
 
     def test_ends_where_the_orbit_ends(self):
         found = planar_spectrum(self.nets.planar(), start.expand(4, 2), 40, transient=8)
@@ -154,9 +155,9 @@ class TestPlanar:
 class TestTwoTrajectories:
     def test_agree_with_the_tangent(self):
         x0, kick = 0.5 * normal(5, 6), 1e-6 * normal(6, seed=3)
-        tangent = spectrum_of_map(dense, x0, 3000, transient=500).exponents[:, 0]
-        apart = largest_exponent(dense.step, x0, kick, 3000, 500)
-        assert_close(apart, tangent, rtol=0, atol=0.01)
+        tangent = spectrum_of_map(dense, x0, 400, transient=200).exponents[:, 0]
+        apart = largest_exponent(dense.step, x0, kick, 400, 200)
+        assert_close(apart, tangent, rtol=0, atol=0.02)
 
     def test_bad_input(self):
         with pytest.raises(ValueError, match="shortest kick 0; allowed"):
@@ -168,18 +169,20 @@ class TestTwoTrajectories:
 class TestFloquet:
     @pytest.mark.parametrize("network", [TanhRNN(rotation(1.5, 0.5)), GRU.with_open_gates(rotation(3.0, 0.5))])
     def test_multipliers(self, network):
-        cycle = floquet_multipliers(network.velocity, network.jacobian, start)
+        cycle = floquet_multipliers(network.velocity, network.jacobian, start, transient=30.0)
         assert abs(cycle.multipliers[0] - 1) < 1e-7
         exponents = lyapunov_spectrum(
-            network.velocity, network.jacobian, cycle.point, 8000, dt=cycle.period / 200, every=4, transient=400
+            network.velocity, network.jacobian, cycle.point, 400, dt=cycle.period / 100, transient=200
         ).exponents
-        # 40 periods: the mean over whole periods is exact.
+        # The mean over whole periods is exact.
         assert_close(cycle.multipliers.abs().log() / cycle.period, exponents, rtol=0, atol=1e-5)
 
     def test_circle_with_a_closed_form(self):
         """r' = r (1 - r), theta' = 2: period pi, multipliers 1 and exp(-pi)."""
         ring, turn = PlanarRing(), numbers(0, -2, 2, 0).view(2, 2)
-        cycle = floquet_multipliers(lambda x: ring.velocity(x) + x @ turn.mT, lambda x: ring.jacobian(x) + turn, start)
+        cycle = floquet_multipliers(
+            lambda x: ring.velocity(x) + x @ turn.mT, lambda x: ring.jacobian(x) + turn, start, transient=30.0
+        )
         assert cycle.period == pytest.approx(math.pi, abs=1e-9)
         assert_close(cycle.multipliers.real, numbers(1, math.exp(-math.pi)), rtol=0, atol=1e-9)
         assert cycle.point.norm().item() == pytest.approx(1, abs=1e-9)

@@ -62,7 +62,8 @@ def lyapunov_spectrum(
     method with step ``dt``, in tau). Each ``every`` steps M = QR is replaced by Q; the exponents are the mean of
     log|R_ii|. ``transient`` steps are thrown away first: they take the state to the attractor and the frame to its
     place. ``frame`` are the k initial perturbations, by default the identity (all exponents); for fewer give directions
-    that no invariant subspace contains, say random ones. Batch axes of x0 and of the field's parameters stay.
+    that no invariant subspace contains, say random ones. Batch axes of x0 and of the field's parameters stay. Rounding
+    limits ``every``: what contracts exp(30) times more than something else between two decompositions is lost.
 
     Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
     ``FloatingPointError`` if a perturbation over- or underflows between two decompositions.
