@@ -73,7 +73,7 @@ class TestSpectrum:
     def test_interval_does_not_matter(self):
         net = TanhRNN(rotation(numbers(1.2, 1.5), numbers(0.4, 0.6)))
         one, four = (spectrum_of_map(net, start.expand(2, 2), 800, every=every).exponents for every in (1, 4))
-        assert_close(one, four, rtol=0, atol=1e-6)
+        assert_close(one, four, rtol=0, atol=1e-4)
 
     def test_fewer_directions_find_the_largest_exponents(self):
         x0, frame = 0.5 * normal(5, 6), normal(6, 2, seed=2)
@@ -138,7 +138,7 @@ class TestPlanar:
         )
         same = numbers(0.8, -0.6, 0.6, 0.8).view(2, 2)  # the direction that it begins with
         expected = lyapunov_spectrum(field, jacobian, x0, 240, transient=40, dt=dt, frame=same)
-        found = planar_spectrum(self.nets.planar(), x0, 240, transient=40, dt=dt)
+        found = planar_spectrum(self.nets.planar(), x0, 240, transient=40, every=1, dt=dt)
         # A flow's determinant is the integral of the divergence, to the order of the integrator.
         assert_close(found.exponents, expected.exponents, rtol=0, atol=1e-10 if dt is None else 1e-4)
         assert_close(found.error, expected.error, rtol=0, atol=1e-6)
