@@ -73,7 +73,7 @@ class TestSpectrum:
     def test_interval_does_not_matter(self):
         net = TanhRNN(rotation(numbers(1.2, 1.5), numbers(0.4, 0.6)))
         one, four = (spectrum_of_map(net, start.expand(2, 2), 800, every=every).exponents for every in (1, 4))
-        assert_close(one, four, rtol=0, atol=1e-4)
+        assert_close(one, four, rtol=0, atol=1e-3)
 
     def test_fewer_directions_find_the_largest_exponents(self):
         x0, frame = 0.5 * normal(5, 6), normal(6, 2, seed=2)
@@ -212,7 +212,7 @@ class TestAdjoint:
     def test_is_the_transpose_of_the_tangent_map(self):
         x0, a = 0.5 * normal(5, 6), normal(5, 6, seed=4)
         orbit, M = tangent_map(dense.step, dense.step_jacobian, x0, 12)
-        found = adjoint_norms(dense.step_jacobian, orbit, a)
+        found = adjoint_norms(dense.pullback, orbit, a)
         expected = (M[-1].mT @ a.unsqueeze(-1)).squeeze(-1).norm(dim=-1).log()
         assert_close(found[0], a.norm(dim=-1).log())
         assert_close(found[-1], expected, rtol=0, atol=1e-11)
@@ -222,7 +222,7 @@ class TestAdjoint:
         a = normal(5, 6, seed=4)
         orbit = iterate(dense.step, x0, 12)
         (gradient,) = torch.autograd.grad((orbit[-1] * a).sum(), x0)
-        found = adjoint_norms(dense.step_jacobian, orbit.detach(), a)
+        found = adjoint_norms(dense.pullback, orbit.detach(), a)
         assert_close(found[-1], gradient.norm(dim=-1).log(), rtol=0, atol=1e-11)
 
     def test_inputs_along_the_orbit(self):
@@ -230,20 +230,20 @@ class TestAdjoint:
         for drive in I:
             x.append(dense.step(x[-1], drive))
         a = normal(6, seed=4)
-        found = adjoint_norms(dense.step_jacobian, torch.stack(x), a, I)
+        found = adjoint_norms(dense.pullback, torch.stack(x), a, I)
         for state, drive in zip(reversed(x[:-1]), reversed(I), strict=True):
             a = (dense.step_jacobian(state, drive).mT @ a.expand(5, 6).unsqueeze(-1)).squeeze(-1)
         assert_close(found[-1], a.norm(dim=-1).log(), rtol=0, atol=1e-11)
 
     def test_far_beyond_the_range_of_floating_point_numbers(self):
         orbit = torch.zeros(2001, 2, dtype=torch.float64)
-        found = adjoint_norms(lambda x: 0.1 * torch.eye(2, dtype=torch.float64), orbit, numbers(3, 4))
+        found = adjoint_norms(lambda x, a: 0.1 * a, orbit, numbers(3, 4))
         assert_close(found, math.log(5) + torch.arange(2001, dtype=torch.float64) * math.log(0.1))
 
     def test_a_gradient_of_zero_stays_zero(self):
-        found = adjoint_norms(lambda x: torch.zeros(2, 2, dtype=torch.float64), torch.zeros(4, 2).double(), start)
+        found = adjoint_norms(lambda x, a: 0 * a, torch.zeros(4, 2).double(), start)
         assert (found[1:] == -math.inf).all()
 
     def test_bad_input(self):
         with pytest.raises(ValueError, match="inputs has 4 steps for an orbit of 4 states; allowed: one fewer"):
-            adjoint_norms(dense.step_jacobian, normal(4, 5, 6), normal(6), normal(4, 5, 6))
+            adjoint_norms(dense.pullback, normal(4, 5, 6), normal(6), normal(4, 5, 6))

@@ -307,30 +307,29 @@ def floquet_multipliers(
 
 
 def adjoint_norms(
-    jacobian: Callable[..., Tensor],
+    pullback: Callable[..., Tensor],
     orbit: Float[Tensor, "T *batch d"],
     adjoint: Float[Tensor, "*#batch d"],
     inputs: Float[Tensor, "_ *#batch d"] | None = None,
 ) -> Float[Tensor, "T ..."]:
     """log|a_n| of the adjoint a_n = J(x_{T-n})^T a_{n-1}, n = 1, 2, ..., that a gradient a_0 at the end becomes.
 
-    ``orbit`` are the T + 1 states of a map, ``jacobian`` its derivative, called with a state and, if ``inputs`` are
-    given (the T inputs along the orbit), the input. Natural logarithms for n = 0 ... T; norms may pass far beyond the
-    range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
+    ``orbit`` are the T + 1 states of a map; ``pullback(x, a)`` gives J(x)^T a for a step from x, and is called as
+    ``pullback(x, a, I)`` if ``inputs`` are given (the T inputs along the orbit). Natural logarithms for n = 0 ... T;
+    norms may pass far beyond the range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
 
     Raises ``ValueError`` where inputs are not one fewer than states. Used in: limit cycles.
     """
     if inputs is not None and len(inputs) != len(orbit) - 1:
         raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")
-    a = adjoint.expand(orbit.shape[1:]).unsqueeze(-1)
-    size = torch.linalg.vector_norm(a, dim=-2, keepdim=True)
+    a = adjoint.expand(orbit.shape[1:])
+    size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
     logarithm, logarithms = size.log(), [size.log()]
     a = a / size
     for t in range(len(orbit) - 2, -1, -1):
-        J = jacobian(orbit[t]) if inputs is None else jacobian(orbit[t], inputs[t])
-        a = J.mT @ a
-        size = torch.linalg.vector_norm(a, dim=-2, keepdim=True)
+        a = pullback(orbit[t], a) if inputs is None else pullback(orbit[t], a, inputs[t])
+        size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
         a = a / torch.where(size > 0, size, 1)
         logarithm = logarithm + size.log()
         logarithms.append(logarithm)
-    return torch.stack(logarithms).squeeze(-1).squeeze(-1)
+    return torch.stack(logarithms).squeeze(-1)

@@ -86,6 +86,12 @@ class TanhRNN(_Flow):
         slope = 1 - self.rate(x, I) ** 2
         return slope.unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
 
+    def pullback(
+        self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """J^T a for the map: what the gradient ``a`` after a step from x becomes before it, W^T ((1 - tanh^2) a)."""
+        return _apply(self.W.mT, (1 - self.rate(x, I) ** 2) * a)
+
     def planar(self) -> Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """Two units, component by component: (x, y) to tanh(W (x, y) + b) and its derivative's J11, J12, J21, J22.
 
