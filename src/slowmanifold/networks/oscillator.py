@@ -1,0 +1,285 @@
+"""Oscillators made of two units: rotation tanh-RNN and GRU, and the initialisation that fills a network with them."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize.elementwise import find_minimum
+from torch import Tensor, nn
+
+# The range of angles that the authors draw from at alpha = 1.5, just inside (0.1478, 0.8411), that of the flow's cycles.
+AUTHORS_ANGLES = (math.pi / 21, math.pi / 3.8)
+
+
+def _apply(matrix: Float[Tensor, "... m n"], vector: Float[Tensor, "... n"]) -> Float[Tensor, "... m"]:
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
+def rotation(
+    alpha: float | Float[Tensor, "*#batch"], theta: float | Float[Tensor, "*#batch"]
+) -> Float[Tensor, "*batch 2 2"]:
+    """alpha R(theta): a turn by theta (radians) times a gain; the weights of one oscillator.
+
+    Source: Park, slides on learning signals. Used in: limit cycles.
+    """
+    alpha, theta = torch.broadcast_tensors(
+        torch.as_tensor(alpha, dtype=torch.float64), torch.as_tensor(theta, dtype=torch.float64)
+    )
+    cos, sin = alpha * theta.cos(), alpha * theta.sin()
+    return torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
+
+
+class _Flow:
+    """What a flow and its Euler map have in common."""
+
+    def step(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None, dt: float = 1.0
+    ) -> Float[Tensor, "*batch d"]:
+        """One Euler step x + dt x' of the flow (dt in units of tau); ``dt=1`` is the recurrent network."""
+        return x + dt * self.velocity(x, I)
+
+    def step_jacobian(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None, dt: float = 1.0
+    ) -> Float[Tensor, "*batch d d"]:
+        """Derivative of :meth:`step` with respect to the state, 1 + dt J."""
+        return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) + dt * self.jacobian(x, I)
+
+
+@dataclass(frozen=True, eq=False)
+class TanhRNN(_Flow):
+    """The tanh-RNN of d units, as a flow and as the map that is its Euler step of one.
+
+        x' = -x + tanh(W x + b + I)            x_{t+1} = tanh(W x_t + b + I_t)
+
+    With ``W = rotation(alpha, theta)`` two units oscillate: in the flow iff saddle_node_angle(alpha) < |theta| <
+    arccos(1/alpha). Without the leak -x, as the slide prints the flow, there is no cycle. ``I`` is the input as it
+    reaches the units. Dimensionless, time in units of tau. ``W`` and ``b`` may carry batch axes, one network each.
+
+    Source: Park, slides on learning signals, with the leak added. Used in: limit cycles.
+    """
+
+    W: Float[Tensor, "*#networks d d"]
+    b: Float[Tensor, "*#networks d"] = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
+
+    def rate(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """tanh(W x + b + I); ``I=None`` means no input."""
+        h = _apply(self.W, x) + self.b
+        return torch.tanh(h if I is None else h + I)
+
+    def velocity(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """x' = -x + tanh(W x + b + I), per tau."""
+        return self.rate(x, I) - x
+
+    def jacobian(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d d"]:
+        """Derivative of the velocity with respect to the state, -1 + diag(1 - tanh^2) W."""
+        slope = 1 - self.rate(x, I) ** 2
+        return slope.unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+
+    def planar(self, x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """tanh(W (x, y) + b) of a network of two units and the entries J11, J12, J21, J22 of its derivative.
+
+        State, value and entries are separate tensors, one number for each network: what grids of many thousand
+        networks are computed with. The map is this function, the flow is this function minus (x, y).
+        """
+        (a, b), (c, d) = self.W.movedim((-2, -1), (0, 1))
+        bias = self.b.expand(*self.b.shape[:-1], 2)
+        u = torch.tanh(a * x + b * y + bias[..., 0])
+        v = torch.tanh(c * x + d * y + bias[..., 1])
+        p, q = 1 - u * u, 1 - v * v
+        return (u, v), (p * a, p * b, q * c, q * d)
+
+    def perturbed(
+        self, V: Float[Tensor, "*#networks d d"], bias: Float[Tensor, "*#networks d"] | float = 0.0
+    ) -> "TanhRNN":
+        """The same network with the weights W + V and the biases b + bias."""
+        return replace(self, W=self.W + V, b=self.b + bias)
+
+
+@dataclass(frozen=True, eq=False)
+class GRU(_Flow):
+    """The gated recurrent unit without input, as a flow and as the map that is its Euler step of one.
+
+        z = sigmoid(U_z x + b_z),   r = sigmoid(U_r x + b_r),   h = tanh(U_h (r x) + b_h + I)
+        x' = (1 - z)(h - x)         x_{t+1} = z x_t + (1 - z) h
+
+    ``z`` keeps the old state (update gate, as in PyTorch), ``r`` resets what the candidate h sees of it. PyTorch
+    multiplies by r after U_h instead of before: the same where r is the same for all units. ``I`` reaches the
+    candidate. Dimensionless, time in units of tau. Weights and biases may carry batch axes.
+
+    With both gates' weights and biases zero, z = r = 1/2: the tanh-RNN of weights U_h/2 at half the speed.
+    Source: Jordan et al. (2021), eqs 1-4; Park, slides. Used in: limit cycles.
+    """
+
+    U_z: Float[Tensor, "*#networks d d"]
+    U_r: Float[Tensor, "*#networks d d"]
+    U_h: Float[Tensor, "*#networks d d"]
+    b_z: Float[Tensor, "*#networks d"]
+    b_r: Float[Tensor, "*#networks d"]
+    b_h: Float[Tensor, "*#networks d"]
+
+    @classmethod
+    def with_open_gates(cls, U_h: Float[Tensor, "*networks d d"], b_z: float = 0.0, b_r: float = 0.0) -> "GRU":
+        """A GRU whose gates do not see the state: z = sigmoid(b_z), r = sigmoid(b_r), b_h = 0."""
+        none, zero = torch.zeros_like(U_h), torch.zeros_like(U_h[..., 0])
+        return cls(U_z=none, U_r=none, U_h=U_h, b_z=zero + b_z, b_r=zero + b_r, b_h=zero)
+
+    def _parts(self, x: Tensor, I: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        z = torch.sigmoid(_apply(self.U_z, x) + self.b_z)
+        r = torch.sigmoid(_apply(self.U_r, x) + self.b_r)
+        drive = _apply(self.U_h, r * x) + self.b_h
+        return z, r, torch.tanh(drive if I is None else drive + I)
+
+    def velocity(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """x' = (1 - z)(h - x), per tau."""
+        z, _, h = self._parts(x, I)
+        return (1 - z) * (h - x)
+
+    def jacobian(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d d"]:
+        """Derivative of the velocity with respect to the state."""
+        z, r, h = self._parts(x, I)
+        identity = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        seen = r.unsqueeze(-1) * identity + (x * r * (1 - r)).unsqueeze(-1) * self.U_r
+        candidate = (1 - h**2).unsqueeze(-1) * (self.U_h @ seen)
+        gate = (z * (1 - z)).unsqueeze(-1) * self.U_z
+        return (1 - z).unsqueeze(-1) * (candidate - identity) - (h - x).unsqueeze(-1) * gate
+
+
+def saddle_node_angle(alpha: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """The angle theta_SN(alpha) at which the four stable equilibria of two units meet their saddles, and vanish.
+
+    An equilibrium x = tanh(alpha R(theta) x) other than 0 has alpha R x = rho (cos phi, sin phi) with
+
+        rho = alpha |tanh(rho cos phi), tanh(rho sin phi)|,   theta = phi - arg(tanh(rho cos phi), tanh(rho sin phi)),
+
+    so every phi belongs to one theta, and theta_SN is the largest of these: (alpha - 1)/(2 sqrt 2) near 1, pi/4 in the
+    limit of large alpha. The flow and the map share it. Radians; absolute error below 1e-8 for 1 < alpha <= 50.
+
+    Raises ``ValueError`` unless every alpha is finite and above 1. Source: derived in the chapter on limit cycles.
+    """
+    if not ((alpha > 1) & alpha.isfinite()).all():
+        raise ValueError(f"alpha is {alpha.tolist()}; allowed: finite numbers above 1")
+    gain = alpha.double().numpy()
+
+    def minus_theta(phi: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        cos, sin = np.cos(phi), np.sin(phi)
+        rho = math.sqrt(2) * gain
+        # alpha |tanh(rho e)| is concave in rho: Newton's iteration from above falls on the root, and stops there.
+        while True:
+            u, v = np.tanh(rho * cos), np.tanh(rho * sin)
+            size = np.hypot(u, v)
+            slope = gain * (u * (1 - u * u) * cos + v * (1 - v * v) * sin) / size
+            lower = rho - (rho - gain * size) / (1 - slope)
+            if not (lower < rho * (1 - 1e-13)).any():
+                return np.arctan2(v, u) - phi
+            rho = np.minimum(lower, rho)
+
+    # The turn pulls the angle towards the diagonal: it peaks once between the diagonal and the axis, near the axis for
+    # large gains.
+    diagonal, axis = np.full_like(gain, math.pi / 4), np.full_like(gain, math.pi / 2)
+    middle = axis - np.minimum(math.pi / 8, 0.5 / gain)
+    found = find_minimum(minus_theta, (diagonal, middle, axis), args=(gain,), tolerances={"xatol": 1e-8, "xrtol": 0})
+    return torch.as_tensor(-found.f_x, dtype=torch.float64).view(alpha.shape)
+
+
+def oscillator_parameters(
+    m: int,
+    generator: torch.Generator,
+    alpha: float | tuple[float, float] = 1.5,
+    theta: tuple[float, float] | None = AUTHORS_ANGLES,
+) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """Gains and angles of m oscillators: independent, uniform on the ranges given.
+
+    ``alpha`` is one gain for all, or a range; ``theta`` a range, or ``None`` for uniform over the region of the
+    (alpha, theta) plane where the map's invariant circle is free of equilibria, theta_SN < theta < pi/2 - theta_SN: the
+    density of alpha is then proportional to 1 - 4 theta_SN(alpha)/pi. Angles in radians.
+
+    Raises ``ValueError`` for m < 1, ranges that are not ordered and, with ``theta=None``, gains of 1 and less.
+    Source: the authors' settings; the published slides give none. Used in: limit cycles.
+    """
+    if m < 1:
+        raise ValueError(f"m is {m}; allowed: 1, 2, 3, ...")
+    gains = alpha if isinstance(alpha, tuple) else (alpha, alpha)
+    for name, (low, high) in (("alpha", gains), ("theta", theta or (0.0, 1.0))):
+        if not -math.inf < low <= high < math.inf:
+            raise ValueError(f"{name} is {(low, high)}; allowed: finite ranges (low, high) with low <= high")
+
+    def uniform(low: float, high: float, n: int) -> Tensor:
+        return low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
+
+    if theta is not None:
+        return uniform(*gains, m), uniform(*theta, m)
+    a, t = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
+    while len(a) < m:
+        some, angle = uniform(*gains, 4 * m), uniform(0, math.pi / 2, 4 * m)
+        edge = saddle_node_angle(some)
+        inside = (edge < angle) & (angle < math.pi / 2 - edge)
+        a, t = torch.cat([a, some[inside]]), torch.cat([t, angle[inside]])
+    return a[:m], t[:m]
+
+
+def block_rotation(
+    size: int,
+    generator: torch.Generator,
+    alpha: float | tuple[float, float] = 1.5,
+    theta: tuple[float, float] | None = AUTHORS_ANGLES,
+) -> Float[Tensor, "size size"]:
+    """W_init: a block-diagonal matrix of size/2 oscillators alpha_k R(theta_k), drawn by :func:`oscillator_parameters`.
+
+    Raises ``ValueError`` for a size that is odd or not positive, and what that function raises.
+    Source: Park, slides on learning signals, "Block diagonal initialization". Used in: limit cycles.
+    """
+    if size < 2 or size % 2:
+        raise ValueError(f"size is {size}; allowed: 2, 4, 6, ... (an oscillator takes two units)")
+    return torch.block_diag(*rotation(*oscillator_parameters(size // 2, generator, alpha, theta)))
+
+
+@torch.no_grad()
+def limit_cycle_(
+    module: nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell,
+    generator: torch.Generator,
+    alpha: float | tuple[float, float] = 1.5,
+    theta: tuple[float, float] | None = AUTHORS_ANGLES,
+) -> nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell:
+    """Initialise a recurrent module in place as m = hidden_size/2 uncoupled oscillators, and return it.
+
+        >>> gru = torch.nn.GRU(10, 64)
+        >>> limit_cycle_(gru, torch.Generator().manual_seed(0))
+        >>> h0 = 0.5 * torch.randn(1, batch, 64)
+
+    Recurrent weights: :func:`block_rotation`, drawn afresh for each layer and direction. In a GRU these are the
+    candidate's, with twice the gain, and the gates' recurrent weights are zero: both gates stand at 1/2, and what
+    results is the same oscillator at half the speed. Input weights: Kaiming normal. Biases: zero.
+
+    The origin is an equilibrium, a repelling one: with ``h0 = 0`` and no input a network stays there, where gradients
+    grow like alpha^t. Start from a random state as above, or let the input push it off.
+
+    Raises ``ValueError`` for other modules, a nonlinearity other than tanh, odd sizes, and what
+    :func:`oscillator_parameters` raises. Source: Park, slides; Kaiming, h0 and the gates' weights from the authors'
+    settings. Used in: limit cycles.
+    """
+    if not isinstance(module, nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell):
+        raise ValueError(f"module is {type(module).__name__}; allowed: RNN, RNNCell, GRU, GRUCell of torch.nn")
+    if getattr(module, "nonlinearity", "tanh") != "tanh":
+        raise ValueError(f"module has the nonlinearity {module.nonlinearity!r}; allowed: 'tanh'")
+    gated = isinstance(module, nn.GRU | nn.GRUCell)
+    for name, parameter in module.named_parameters():
+        if name.startswith("weight_hh"):
+            W = block_rotation(module.hidden_size, generator, alpha, theta)
+            parameter.copy_(torch.cat([torch.zeros_like(W), torch.zeros_like(W), 2 * W]) if gated else W)
+        elif name.startswith("weight_ih"):
+            nn.init.kaiming_normal_(parameter, generator=generator)
+        elif name.startswith("bias"):
+            parameter.zero_()
+    return module
