@@ -1,6 +1,9 @@
 """Oscillators made of two units: rotation tanh-RNN and GRU, and the initialisation that fills a network with them."""
 
+# ruff: noqa: E741  (I is the papers' symbol for the input)
+
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +12,7 @@ from jaxtyping import Float
 from scipy.optimize.elementwise import find_minimum
 from torch import Tensor, nn
 
-# The range of angles that the authors draw from at alpha = 1.5, just inside (0.1478, 0.8411), that of the flow's cycles.
+# The authors' range of angles at alpha = 1.5: just inside (0.1478, 0.8411), where the flow has its cycle.
 AUTHORS_ANGLES = (math.pi / 21, math.pi / 3.8)
 
 
@@ -83,18 +86,23 @@ class TanhRNN(_Flow):
         slope = 1 - self.rate(x, I) ** 2
         return slope.unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
 
-    def planar(self, x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """tanh(W (x, y) + b) of a network of two units and the entries J11, J12, J21, J22 of its derivative.
+    def planar(self) -> Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+        """Two units, component by component: (x, y) to tanh(W (x, y) + b) and its derivative's J11, J12, J21, J22.
 
-        State, value and entries are separate tensors, one number for each network: what grids of many thousand
-        networks are computed with. The map is this function, the flow is this function minus (x, y).
+        State, value and entries are separate tensors with one number for each network, for grids of many thousand
+        networks. The map is this function, the flow is x' = -x + this function.
         """
-        (a, b), (c, d) = self.W.movedim((-2, -1), (0, 1))
-        bias = self.b.expand(*self.b.shape[:-1], 2)
-        u = torch.tanh(a * x + b * y + bias[..., 0])
-        v = torch.tanh(c * x + d * y + bias[..., 1])
-        p, q = 1 - u * u, 1 - v * v
-        return (u, v), (p * a, p * b, q * c, q * d)
+        (a, b), (c, d) = self.W.movedim((-2, -1), (0, 1)).contiguous()
+        bias, other = self.b.expand(*self.b.shape[:-1], 2).movedim(-1, 0).contiguous()
+        one = torch.ones_like(a)
+
+        def value_and_slopes(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+            u = torch.addcmul(bias, a, x).addcmul_(b, y).tanh_()
+            v = torch.addcmul(other, c, x).addcmul_(d, y).tanh_()
+            p, q = torch.addcmul(one, u, u, value=-1), torch.addcmul(one, v, v, value=-1)
+            return (u, v), (p * a, p * b, q * c, q * d)
+
+        return value_and_slopes
 
     def perturbed(
         self, V: Float[Tensor, "*#networks d d"], bias: Float[Tensor, "*#networks d"] | float = 0.0

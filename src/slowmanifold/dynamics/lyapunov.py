@@ -1,0 +1,315 @@
+"""How small perturbations grow: Lyapunov exponents, Floquet multipliers of a cycle, norms of adjoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from slowmanifold.dynamics.flow import Field, Jacobian, flow, tangent_flow
+
+Planar = Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+"""A map of the plane: (x, y) to its value (u, v) and its derivative's entries (J11, J12, J21, J22), all separate."""
+
+
+class NoCycle(RuntimeError):
+    """No periodic orbit was found where one was looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class LyapunovSpectrum:
+    """Lyapunov exponents, per step of a map or per tau of a flow; leading axes are batch axes."""
+
+    exponents: Float[Tensor, "*batch k"]  # descending
+    error: Float[Tensor, "*batch k"]  # half the difference between the rates of the run's two halves
+
+
+@dataclass(frozen=True, eq=False)
+class PlanarSpectrum(LyapunovSpectrum):
+    """Both exponents of systems of two variables, and how fast the state turns about the origin."""
+
+    rotation: Float[Tensor, "*batch"]  # mean angle over the second half, in (-pi, pi] each step; per step or per tau
+    states: Float[Tensor, "*batch 2"]  # at the end of the run
+
+
+@dataclass(frozen=True, eq=False)
+class Cycle:
+    """A periodic orbit of a flow: a point of it, the period (in tau), and the Floquet multipliers, largest first.
+
+    One multiplier is 1: that of a shift along the orbit. The exponents of a stable cycle are log|multiplier|/period.
+    """
+
+    point: Float[Tensor, " d"]
+    period: float
+    multipliers: Complex[Tensor, " d"]
+
+
+def lyapunov_spectrum(
+    field: Field,
+    jacobian: Jacobian,
+    x0: Float[Tensor, "*batch d"],
+    steps: int,
+    *,
+    transient: int = 0,
+    every: int = 1,
+    dt: float | None = None,
+    frame: Float[Tensor, "*#batch d k"] | None = None,
+) -> LyapunovSpectrum:
+    """The exponents lim 1/T log|growth| of k-dimensional volumes of perturbations, by repeated QR decomposition.
+
+    Perturbations follow M_{t+1} = J(x_t) M_t (a map, ``dt=None``) or M' = J(x) M (a flow, by the classical Runge-Kutta
+    method with step ``dt``, in tau). Each ``every`` steps M = QR is replaced by Q; the exponents are the mean of
+    log|R_ii|. ``transient`` steps are thrown away first: they take the state to the attractor and the frame to its
+    place. ``frame`` are the k initial perturbations, by default the identity (all exponents); for fewer give directions
+    that no invariant subspace contains, say random ones. Batch axes of x0 and of the field's parameters stay.
+
+    Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
+    ``FloatingPointError`` if a perturbation over- or underflows between two decompositions.
+    Source: Benettin et al. (1980). Used in: limit cycles.
+    """
+    _require_parts(steps, transient, every)
+    advance = _advance(field, jacobian, dt)
+    d = x0.shape[-1]
+    x, Q = x0, torch.eye(d, dtype=x0.dtype, device=x0.device) if frame is None else torch.linalg.qr(frame)[0]
+    Q = Q.expand(*x0.shape, Q.shape[-1])
+    halves = Q.new_zeros(2, *x0.shape[:-1], Q.shape[-1])
+    for index in range(-transient // every, steps // every):
+        for _ in range(every):
+            x, Q = advance(x, Q)
+        Q, R = torch.linalg.qr(Q)
+        if index >= 0:
+            halves[2 * index * every // steps] += R.diagonal(dim1=-2, dim2=-1).abs().log()
+    return LyapunovSpectrum(*_rates(halves, steps * (dt or 1.0)))
+
+
+def _require_parts(steps: int, transient: int, every: int) -> None:
+    if not (every >= 1 and steps >= 1 and steps % (2 * every) == 0 and transient >= 0 and transient % every == 0):
+        raise ValueError(
+            f"steps, transient, every are {steps}, {transient}, {every}; allowed: every >= 1, steps a multiple of "
+            "2 every, transient one of every"
+        )
+
+
+def _rates(halves: Float[Tensor, "2 *batch k"], duration: float) -> tuple[Tensor, Tensor]:
+    """Mean rates, descending, and half the difference of the two halves', from the growth in each half of a run."""
+    if not halves.isfinite().all():
+        raise FloatingPointError("a perturbation over- or underflowed: put it back to size more often (every)")
+    rates = halves.sum(0) / duration
+    error = (halves[0] - halves[1]).abs() / duration
+    order = rates.argsort(-1, descending=True)
+    return rates.gather(-1, order), error.gather(-1, order)
+
+
+def _advance(field: Field, jacobian: Jacobian, dt: float | None) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """One step of a map, or a Runge-Kutta step of a flow, for states and perturbations together."""
+    if dt is None:
+        return lambda x, M: (field(x), jacobian(x) @ M)
+    _require_positive(dt)
+
+    def runge_kutta(x: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+        k1, K1 = field(x), jacobian(x) @ M
+        y, N = x + dt / 2 * k1, M + dt / 2 * K1
+        k2, K2 = field(y), jacobian(y) @ N
+        y, N = x + dt / 2 * k2, M + dt / 2 * K2
+        k3, K3 = field(y), jacobian(y) @ N
+        y, N = x + dt * k3, M + dt * K3
+        k4, K4 = field(y), jacobian(y) @ N
+        return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4), M + dt / 6 * (K1 + 2 * K2 + 2 * K3 + K4)
+
+    return runge_kutta
+
+
+def _require_positive(dt: float) -> None:
+    if not dt > 0:
+        raise ValueError(f"dt is {dt}; allowed: None (a map) or a positive number")
+
+
+def planar_spectrum(
+    planar: Planar,
+    x0: Float[Tensor, "*batch 2"],
+    steps: int,
+    *,
+    transient: int = 0,
+    every: int = 4,
+    dt: float | None = None,
+) -> PlanarSpectrum:
+    """Both Lyapunov exponents in the plane, without a decomposition: one tangent vector and the determinant.
+
+    The larger exponent is the growth of one vector, and the sum of both is the mean of log|det J| (a map) or of the
+    divergence (a flow). ``planar`` gives g and its derivative; with ``dt=None`` the system is the map x -> g(x), with a
+    step it is the flow x' = -x + g(x), by the classical Runge-Kutta method. The vector is put back to length one each
+    ``every`` steps. Any number of systems costs a few vector operations a step; the values are those of
+    :func:`lyapunov_spectrum`.
+
+    Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
+    ``FloatingPointError`` if a perturbation over- or underflows in between. Used in: limit cycles.
+    """
+    _require_parts(steps, transient, every)
+    advance = _planar_map(planar) if dt is None else _planar_flow(planar, dt)
+    x, y = x0.movedim(-1, 0).contiguous().unbind(0)
+    v, w = torch.full_like(x, 0.8), torch.full_like(x, 0.6)
+    halves, turned = x.new_zeros(2, *x.shape, 2), torch.zeros_like(x)
+    for index in range(-transient // every, steps // every):
+        volume = torch.ones_like(x)
+        half = 2 * index * every // steps
+        for _ in range(every):
+            (x1, y1), (v, w), det = advance(x, y, v, w)
+            volume *= det
+            if half == 1:
+                turned += torch.atan2(x * y1 - y * x1, x * x1 + y * y1)
+            x, y = x1, y1
+        size = torch.hypot(v, w)
+        v, w = v / size, w / size
+        if index >= 0:
+            halves[half, ..., 0] += size.log()
+            halves[half, ..., 1] += (volume.abs() / size).log()
+    duration = dt or 1.0
+    return PlanarSpectrum(
+        *_rates(halves, steps * duration),
+        rotation=turned / (steps // 2 * duration),
+        states=torch.stack([x, y], -1),
+    )
+
+
+def _planar_map(planar: Planar) -> Callable:
+    def advance(x: Tensor, y: Tensor, v: Tensor, w: Tensor) -> tuple:
+        value, (a, b, c, d) = planar(x, y)
+        return value, (a * v + b * w, c * v + d * w), a * d - b * c
+
+    return advance
+
+
+def _planar_flow(planar: Planar, dt: float) -> Callable:
+    _require_positive(dt)
+
+    def rates(x: Tensor, y: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        (f, g), (a, b, c, d) = planar(x, y)
+        return f - x, g - y, a * v + b * w - v, c * v + d * w - w, a + d - 2
+
+    def advance(x: Tensor, y: Tensor, v: Tensor, w: Tensor) -> tuple:
+        z = (x, y, v, w)
+        k1 = rates(*z)
+        k2 = rates(*(s + dt / 2 * k for s, k in zip(z, k1, strict=False)))
+        k3 = rates(*(s + dt / 2 * k for s, k in zip(z, k2, strict=False)))
+        k4 = rates(*(s + dt * k for s, k in zip(z, k3, strict=False)))
+        x, y, v, w, volume = (
+            s + dt / 6 * (p + 2 * (q + r) + o) for s, p, q, r, o in zip((*z, 0), k1, k2, k3, k4, strict=True)
+        )
+        return (x, y), (v, w), volume.exp()
+
+    return advance
+
+
+def largest_exponent(
+    step: Field, x0: Float[Tensor, "*batch d"], kick: Float[Tensor, "*#batch d"], steps: int, transient: int = 0
+) -> Float[Tensor, "*batch"]:
+    """The largest exponent from two trajectories of a map, without any derivative: a check of the others.
+
+    The second trajectory starts a ``kick`` away, a finite one, and after each step is put back to that distance in the
+    direction in which it went; returned is the mean logarithm of the growth, per step, after ``transient`` steps. Its
+    bias is of the order of the kick. A flow is followed by a map that takes it some time ahead.
+
+    Raises ``ValueError`` for steps < 1, transient < 0 or a kick of zero.
+    Source: Benettin, Galgani and Strelcyn (1976). Used in: limit cycles.
+    """
+    size = torch.linalg.vector_norm(kick, dim=-1, keepdim=True)
+    if steps < 1 or transient < 0 or not (size > 0).all():
+        raise ValueError(
+            f"steps is {steps}, transient {transient}, the shortest kick {size.min():g}; allowed: at least 1, 0, > 0"
+        )
+    x, y = x0, x0 + kick
+    total = torch.zeros_like(x0[..., 0])
+    for index in range(-transient, steps):
+        x, y = step(x), step(y)
+        apart = y - x
+        distance = torch.linalg.vector_norm(apart, dim=-1, keepdim=True)
+        y = x + apart * (size / distance)
+        if index >= 0:
+            total = total + (distance / size).log().squeeze(-1)
+    return total / steps
+
+
+def floquet_multipliers(
+    field: Field,
+    jacobian: Jacobian,
+    x0: Float[Tensor, " d"],
+    *,
+    transient: float = 100.0,
+    longest: float = 1000.0,
+    tol: float = 1e-10,
+) -> Cycle:
+    """The stable cycle of a flow that the trajectory from x0 tends to, and its Floquet multipliers.
+
+    The state is followed for ``transient`` tau. Through where it is then goes a Poincaré section, at a right angle to
+    the velocity; the first return close by, within ``longest`` tau, is the first guess for Newton's iteration on
+    point and period together, phi_T(x) - x = 0 on the section. The multipliers are the eigenvalues of the tangent map
+    over a period. Dimensionless, time in units of tau.
+
+    Raises :class:`NoCycle` where the state comes to rest, does not come back, or the iteration does not converge to
+    ``tol``. Used in: limit cycles.
+    """
+    settled = flow(field, x0, torch.tensor([0.0, transient], dtype=x0.dtype))[-1]
+    velocity = field(settled)
+    if velocity.norm() < 1e-7:
+        raise NoCycle(f"the state is at rest after {transient:g} tau")
+    # The time in which the state moves by a twentieth of its size at the present speed.
+    resolution = (0.05 * (1 + settled.norm()) / velocity.norm()).item()
+    horizon, period = 20 * resolution, None
+    while period is None:
+        if horizon > longest:
+            raise NoCycle(f"the state does not come back within {longest:g} tau")
+        times = torch.arange(0, horizon, min(resolution, horizon / 200), dtype=x0.dtype)
+        orbit = flow(field, settled, times, rtol=1e-7)
+        ahead = (orbit - settled) @ velocity
+        near = (orbit[1:] - settled).norm(dim=-1) <= 2 * orbit.diff(dim=0).norm(dim=-1).max()
+        returns = ((ahead[:-1] < 0) & (ahead[1:] >= 0) & near).nonzero()
+        period = times[1 + returns[0]].item() if len(returns) else None
+        horizon *= 3
+    point, guess = settled, period
+
+    d = len(point)
+    for _ in range(20):
+        x, M = tangent_flow(field, jacobian, point, torch.tensor([0.0, period], dtype=x0.dtype), 1e-12, 1e-13)
+        miss = x[-1] - point
+        system = torch.zeros(d + 1, d + 1, dtype=x0.dtype)
+        system[:d, :d] = M[-1] - torch.eye(d, dtype=x0.dtype)
+        system[:d, d], system[d, :d] = field(x[-1]), velocity / velocity.norm()
+        change = torch.linalg.solve(system, torch.cat([-miss, miss.new_zeros(1)]))
+        if miss.norm() <= tol and change.norm() <= tol**0.5:
+            multipliers = torch.linalg.eigvals(M[-1])
+            return Cycle(point, period, multipliers[multipliers.abs().argsort(descending=True)])
+        point, period = point + change[:d], period + change[d].item()
+        if not 0 < period < 2 * longest:
+            break
+    raise NoCycle(f"Newton's iteration for a cycle near period {guess:g} does not converge")
+
+
+def adjoint_norms(
+    jacobian: Callable[..., Tensor],
+    orbit: Float[Tensor, "T *batch d"],
+    adjoint: Float[Tensor, "*#batch d"],
+    inputs: Float[Tensor, "_ *#batch d"] | None = None,
+) -> Float[Tensor, "T ..."]:
+    """log|a_n| of the adjoint a_n = J(x_{T-n})^T a_{n-1}, n = 1, 2, ..., that a gradient a_0 at the end becomes.
+
+    ``orbit`` are the T + 1 states of a map, ``jacobian`` its derivative, called with a state and, if ``inputs`` are
+    given (the T inputs along the orbit), the input. Natural logarithms for n = 0 ... T; norms may pass far beyond the
+    range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
+
+    Raises ``ValueError`` where inputs are not one fewer than states. Used in: limit cycles.
+    """
+    if inputs is not None and len(inputs) != len(orbit) - 1:
+        raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")
+    a = adjoint.expand(orbit.shape[1:]).unsqueeze(-1)
+    size = torch.linalg.vector_norm(a, dim=-2, keepdim=True)
+    logarithm, logarithms = size.log(), [size.log()]
+    a = a / size
+    for t in range(len(orbit) - 2, -1, -1):
+        J = jacobian(orbit[t]) if inputs is None else jacobian(orbit[t], inputs[t])
+        a = J.mT @ a
+        size = torch.linalg.vector_norm(a, dim=-2, keepdim=True)
+        a = a / torch.where(size > 0, size, 1)
+        logarithm = logarithm + size.log()
+        logarithms.append(logarithm)
+    return torch.stack(logarithms).squeeze(-1).squeeze(-1)
