@@ -115,7 +115,7 @@ def digits() -> dict:
         "limit cycle": ({"cell": "tanh", "structure": "rotation", "gain": 1.1}, rnn),
         "orthogonal": ({"cell": "tanh", "structure": "orthogonal", "gain": 1.0}, rnn),
         "GRU": ({"cell": "GRU", "structure": "default", "gain": 1.0, "input_scale": 1.0}, {"learning_rate": [1e-3, 3e-3, 1e-2, 3e-2]}),
-        "coRNN": ({"cell": "coRNN", "structure": "default", "gain": 1.0, "input_scale": 1.0}, {"learning_rate": [3e-3, 1e-2], "dt": [0.076, 0.2]}),
+        "coRNN": ({"cell": "coRNN", "structure": "default", "gain": 1.0, "input_scale": 1.0}, {"learning_rate": [3e-3, 1e-2], "dt": [0.076, 0.24]}),
     }
     tables = []
     for name, (network, settings) in networks.items():

@@ -7,7 +7,8 @@ import subprocess
 import nbformat
 import pytest
 
-from slowmanifold.press.chapters import Chapter, records_key
+from slowmanifold.press import execute
+from slowmanifold.press.chapters import Chapter
 from slowmanifold.press.execute import code_cells, commit, lines, processor
 
 # Waits for a file and tells with another that it does.
@@ -93,6 +94,16 @@ def test_chapters_have_one_thread_whatever_the_shell_says(book, monkeypatch):
     assert book.notebook("executed", "one").cells[-2].outputs[0].text == "1 1\n"
 
 
+@pytest.mark.parametrize(("chapters", "jobs", "share"), [(1, 2, 8), (2, 2, 4), (2, 1, 8), (3, 3, 2), (2, 20, 4)])
+def test_the_sweeps_of_chapters_share_the_cores(book, instant, monkeypatch, chapters, jobs, share):
+    monkeypatch.setattr(execute, "CORES", 8)
+    for number in range(chapters):
+        book.chapter(f"c{number}", "print(os.environ['LOKY_MAX_CPU_COUNT'])")
+    book.build(jobs=jobs)
+    for number in range(chapters):
+        assert book.notebook("executed", f"c{number}").cells[-2].outputs[0].text == f"{share}\n"
+
+
 def test_chapters_run_in_the_folder_of_the_book(book):
     book.chapter("one", "print(os.getcwd())")
     book.build()
@@ -108,13 +119,11 @@ def test_chapters_run_side_by_side(book):
 
 
 def test_a_run_records_what_it_was_made_of(book, monkeypatch):
-    book.claim("one.size", expect=3, within=0.5)
-    book.chapter("one", "from slowmanifold.claims import claim\nclaim('one.size', size)")
+    book.chapter("one", "print(size)")
     book.build()
     record = book.notebook("executed", "one").metadata.slowmanifold
     project = book.project
-    key = project.key(project.chapters["one"], {"size": 3})
-    assert record.key == key | records_key(project.records, ["one.size"])
+    assert record.key == project.key(project.chapters["one"], {"size": 3})
     assert record.text == book.page("one").read_text()
     assert record.profile == "quick"
     assert 0 < record.seconds < 60

@@ -115,14 +115,13 @@ def train_digits(
     images = split(generator)
     classes, pixels = int(images.training.labels.max()) + 1, images.training.pixels.shape[1]
     order = torch.from_numpy(generator.permutation(pixels))
-    start = (structure, gain, input_scale, dt)
 
     def size(units: int) -> int:
-        drawn = network(cell, 1, classes, units, np.random.default_rng(0), *start)
+        drawn = network(cell, 1, classes, units, np.random.default_rng(0), "default")
         return sum(parameter.numel() for parameter in drawn.parameters())
 
     units = min(range(2, 2 * math.isqrt(parameters), 2), key=lambda units: abs(size(units) - parameters))
-    model = network(cell, 1, classes, units, generator, *start)
+    model = network(cell, 1, classes, units, generator, structure, gain, input_scale, dt)
     best: dict = {"accuracy": -1.0, "state": None}
 
     def score(model: nn.Module, images: Images) -> float:

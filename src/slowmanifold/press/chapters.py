@@ -20,8 +20,8 @@ import yaml
 from nbformat import NotebookNode
 
 from slowmanifold import claims
+from slowmanifold.sources import import_graph, imported_modules
 
-PACKAGE = "slowmanifold"
 FORMAT = "md:myst"
 
 
@@ -211,19 +211,11 @@ class Project:
     @cached_property
     def imports(self) -> grimp.ImportGraph:
         """Which module of the package imports which."""
-        return grimp.build_graph(PACKAGE, cache_dir=None)
+        return import_graph()
 
     def modules(self, chapter: Chapter) -> list[str]:
         """The modules of the package that ``chapter`` imports, directly or not, with the packages around them."""
-        waiting = [name for name in chapter.imports() if name in self.imports.modules]
-        reached: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            if name and name not in reached:
-                reached.add(name)
-                # Python runs the package around a module before the module.
-                waiting += [name.rpartition(".")[0], *self.imports.find_modules_directly_imported_by(name)]
-        return sorted(reached)
+        return imported_modules(chapter.imports(), self.imports)
 
     def module_file(self, module: str) -> Path:
         """The source file of a module of the package."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import click
+import joblib
 import nbformat
 import psutil
 from jupytext.myst import myst_to_notebook
@@ -27,10 +28,18 @@ from nbformat.reader import NotJSONError
 
 from slowmanifold.press.chapters import Chapter, Project, records_key
 
-# One thread a chapter: the chapters themselves run side by side, and sums do not depend on how they are split.
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")}
+CORES = joblib.cpu_count()
 SHOWN_VERSIONS = ("numpy", "scipy", "torch", "matplotlib", "jupyter-book")
 RECORD = "slowmanifold"
+
+
+def limits(jobs: int, chapters: int) -> dict[str, str]:
+    """The environment of the kernels of ``chapters`` chapters, of which ``jobs`` run side by side.
+
+    Each has one thread, as then sums do not depend on how they are split, and its share of the cores for its sweeps.
+    """
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS")}
+    return {**threads, "LOKY_MAX_CPU_COUNT": str(max(1, CORES // max(1, min(jobs, chapters))))}
 
 
 @runtime_checkable
@@ -242,7 +251,7 @@ def run_all(
 
     Whatever ends this early, Ctrl-C or a full disk, ends the kernels and starts no more.
     """
-    os.environ.update(THREADS)
+    os.environ.update(limits(jobs, len(asked)))
     # Not in this thread, where nbclient would take Ctrl-C for itself.
     pool = ThreadPoolExecutor(jobs)
     futures: dict[Future[Run | Failure], str] = {

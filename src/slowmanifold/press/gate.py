@@ -25,7 +25,7 @@ from nbval.plugin import find_comment_markers, find_metadata_tags
 
 from slowmanifold.claims import REPORT
 from slowmanifold.press.chapters import Failed, Project
-from slowmanifold.press.execute import THREADS, code_cells, read, write
+from slowmanifold.press.execute import code_cells, limits, read, write
 
 PROFILE = "quick"
 LOOSENING = ("PYTEST_ADDOPTS", REPORT)  # what in a reader's shell would loosen the gate
@@ -148,7 +148,7 @@ def check(project: Project, jobs: int, timeout: int) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *map(str, options), *map(str, paths)],
             cwd=folder,
-            env={**THREADS, **shell, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env={**shell, **limits(jobs, len(paths)), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,
             text=True,
             check=False,
