@@ -74,5 +74,7 @@ def _idx(folder: Path, name: str) -> Tensor:
     axes = int(data[3]) if len(data) >= 4 else 0
     sizes = np.frombuffer(content, dtype=">u4", count=axes, offset=4) if len(data) >= 4 + 4 * axes else np.zeros(0)
     if tuple(data[:3]) != (0, 0, 8) or len(data) != 4 + 4 * axes + sizes.prod():
-        raise ValueError(f"{found[0].name} has no idx array of bytes; allowed: magic number 0 0 8 n, then n sizes, data")
+        raise ValueError(
+            f"{found[0].name} has no idx array of bytes; allowed: magic number 0 0 8 n, then n sizes, data"
+        )
     return torch.from_numpy(data[4 + 4 * axes :].reshape(sizes.astype(int)).copy())

@@ -47,9 +47,7 @@ def clicks(trials: int, steps: int, input_steps: int, generator: np.random.Gener
     return Trials(inputs.permute(2, 0, 1), targets.mT)
 
 
-def copy_memory(
-    trials: int, delay: int, generator: np.random.Generator, symbols: int = 8, length: int = 10
-) -> Trials:
+def copy_memory(trials: int, delay: int, generator: np.random.Generator, symbols: int = 8, length: int = 10) -> Trials:
     """Remember a word for ``delay`` steps, and write it down when asked.
 
         in:   s_1 ... s_10  _ _ ... _ ?  _ _ _ _ _ _ _ _ _ _          s_i uniform on {1, ..., symbols}

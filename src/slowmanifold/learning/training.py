@@ -86,12 +86,16 @@ def train(
                 rows.append(row | (evaluate(model, generator) if evaluate else {}))
                 total = 0.0
                 if checkpoint is not None:
-                    _save(checkpoint, model, optimiser, generator, rows, {"learning_rate": learning_rate, "every": every})
+                    _save(
+                        checkpoint, model, optimiser, generator, rows, {"learning_rate": learning_rate, "every": every}
+                    )
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def classification_loss(
-    logits: Float[Tensor, "trials steps classes"], targets: Tensor, class_weights: Float[Tensor, " classes"] | None = None
+    logits: Float[Tensor, "trials steps classes"],
+    targets: Tensor,
+    class_weights: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over the marked steps, in nats; with weights, the weighted mean. Used in: Long memory."""
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), class_weights, ignore_index=UNMARKED)
@@ -118,7 +122,9 @@ def _restore(path, model, optimiser, generator, settings) -> list[Row]:
     state = torch.load(path, map_location=next(model.parameters()).device)
     for name, value in settings.items():
         if state["settings"][name] != value:
-            raise ValueError(f"{name} is {value}; allowed: {state['settings'][name]}, that of the checkpoint {path.name}")
+            raise ValueError(
+                f"{name} is {value}; allowed: {state['settings'][name]}, that of the checkpoint {path.name}"
+            )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     generator.bit_generator.state = state["generator"]
