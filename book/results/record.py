@@ -1,4 +1,4 @@
-"""The training runs of the chapter "Long memory" that are too long for its own build, recorded as JSON beside this file.
+"""The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
     python book/results/record.py                  all of them, about an hour and a half on one core
     python book/results/record.py random_delay     one of search, copy_memory, parts, random_delay, digits
@@ -36,7 +36,7 @@ STARTS = {
 # At the longest delay those that have a chance, and one that has none.
 LONGEST = ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1", "rotation 0.95")
 DELAYS = {50: tuple(STARTS), 100: tuple(STARTS), 200: LONGEST}
-MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "solved": 0.99, "weighted": True}
+MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
 EXPONENTS = 24  # of the largest that are written down
@@ -91,7 +91,7 @@ def copy_memory(delays=tuple(DELAYS)) -> dict:
 
 
 def parts() -> dict:
-    """What the limit-cycle start owes to its input scale, to the weighting, to its gain; three seeds at a delay of 50."""
+    """What the limit-cycle start owes to input scale, weighting and gain; three seeds at a delay of 50."""
     base = {**MEMORY, "structure": "rotation", "gain": 1.1, "learning_rate": 1e-3, "input_scale": 0.1, "steps": 1000}
     base |= {"delays": (50, 50), "tested": (50,)}
     changes = {

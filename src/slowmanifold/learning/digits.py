@@ -64,7 +64,7 @@ def full_digits(folder: Path, generator: np.random.Generator) -> Split:
 
 
 def _idx(folder: Path, name: str) -> Tensor:
-    """The array of bytes in ``NAME-idx?-ubyte`` or ``NAME.idx?-ubyte``, perhaps with .gz: magic 0 0 8 n, n sizes, data."""
+    """The array of bytes in ``NAME-idx?-ubyte`` or ``NAME.idx?-ubyte``, perhaps with .gz."""
     found = sorted(folder.glob(f"{name}*ubyte*"))
     if not found:
         raise FileNotFoundError(f"no {name}-idx?-ubyte, nor one with .gz, in {folder}")
@@ -74,7 +74,5 @@ def _idx(folder: Path, name: str) -> Tensor:
     axes = int(data[3]) if len(data) >= 4 else 0
     sizes = np.frombuffer(content, dtype=">u4", count=axes, offset=4) if len(data) >= 4 + 4 * axes else np.zeros(0)
     if tuple(data[:3]) != (0, 0, 8) or len(data) != 4 + 4 * axes + sizes.prod():
-        raise ValueError(
-            f"{found[0].name} has no idx array of bytes; allowed: magic number 0 0 8 n, then n sizes, data"
-        )
+        raise ValueError(f"{found[0].name} is no idx array of bytes; allowed: magic number 0 0 8 n, then n sizes, data")
     return torch.from_numpy(data[4 + 4 * axes :].reshape(sizes.astype(int)).copy())

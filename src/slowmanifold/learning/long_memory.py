@@ -37,16 +37,16 @@ def train_memory(
     batch: int,
     steps: int,
     every: int,
-    solved: float,
+    enough: float,
     generator: np.random.Generator,
 ) -> Result:
     """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
 
     ``cell``, ``structure``, ``gain``, ``input_scale`` and ``units`` are those of :func:`network`. With ``weighted`` the
     blank counts 1/delays[1] in the loss, so that word and blanks weigh about the same. Training ends after ``steps``,
-    or when the recall on 256 fresh trials has reached ``solved`` at one of the looks, ``every`` steps apart.
+    or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
-    Returned are the history's columns "step", "loss", "recall", NaN after the end; "steps", how many were made;
+    Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
     "solved"; "recall_at" the delays ``tested``; and before and after training the Lyapunov exponents under blanks
     ("exponents", 2 x units) and "adjoint", both of :func:`signals`; "seconds" of the processor, for all of it.
 
@@ -74,15 +74,15 @@ def train_memory(
         class_weights=weights,
         evaluate=recall,
         every=every,
-        stop=lambda row: row["recall"] >= solved,
+        stop=lambda row: row["recall"] >= enough,
         device="cpu",
     )
     after = signals(model, random_delay(32, delays, generator), generator)
     missing = math.ceil(steps / every) - len(history["step"])
     padded = {name: np.pad(column, (0, missing), constant_values=np.nan) for name, column in history.items()}
     return padded | {
-        "steps": history["step"][-1],
-        "solved": bool(history["recall"][-1] >= solved),
+        "trained": history["step"][-1],
+        "solved": bool(history["recall"][-1] >= enough),
         "recall_at": np.array([recall(model, generator, (delay, delay))["recall"] for delay in tested]),
         "exponents": np.stack([before[0], after[0]]),
         "adjoint": np.array([before[1], after[1]]),
@@ -109,11 +109,12 @@ def train_digits(
     """Train one network at digits that are read pixel by pixel in a random order, in float32.
 
     The network is one of :func:`network`, with as many units as bring the number of its ``parameters`` closest to the
-    one given. Drawn first are the ``split`` and the order: the same for all networks of a seed. Kept is the network that
-    was best on the validation images at a look (each ``every`` steps); with ``judge`` it is tried on the test images.
+    one given. Drawn first are the ``split`` and the order: the same for all networks of a seed. The network is kept as
+    it was at its best look (each ``every`` steps) at the validation images; with ``judge`` it is tried on the test.
 
     Returned are "step", "loss" and "validation" (accuracy) at the looks, "best", the highest of these, "test", NaN
-    unless judged, "units", "parameters" and "seconds" of the processor. Source: Le et al. (2015); Park, slides. Used in: Long memory.
+    unless judged, "units", the number of parameters as "size", and "seconds" of the processor.
+    Source: Le et al. (2015); Park, slides. Used in: Long memory.
     """
     began = time.process_time()
     images = split(generator)
@@ -155,7 +156,7 @@ def train_digits(
     )
     model.load_state_dict(best["state"])
     test = score(model, images.test) if judge else math.nan
-    result = {"best": best["accuracy"], "test": test, "units": units, "parameters": size(units)}
+    result = {"best": best["accuracy"], "test": test, "units": units, "size": size(units)}
     return history | result | {"seconds": time.process_time() - began}
 
 
@@ -172,8 +173,8 @@ def network(
 ) -> Recurrent:
     """An untrained network in float32: ``cell`` is "tanh", "GRU" or "coRNN".
 
-    ``structure``, ``gain`` and ``input_scale`` go to ``initialise_``. Structure "default" is torch's own start of a tanh
-    network or GRU, all parameters uniform on (-1, 1)/sqrt(units). A coRNN has but one start, and the step ``dt``.
+    ``structure``, ``gain`` and ``input_scale`` go to ``initialise_``. Structure "default" is torch's own start of a
+    tanh network or GRU, all parameters uniform on (-1, 1)/sqrt(units). A coRNN has but one start, and the step ``dt``.
     Raises ``ValueError`` for an unknown cell.
     """
     seed = torch.Generator().manual_seed(int(generator.integers(2**63)))
@@ -194,8 +195,8 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
     """How signals travel through the delay: Lyapunov exponents under blanks, and the growth of an adjoint.
 
     The exponents (per step, descending, in float64, over 200 steps after 100) are those of the map under blanks, from
-    the state in which the first trial's word leaves the network. The adjoint is a random unit vector at the end of a trial,
-    taken back to the end of the word: log10 of its norm there, median over trials. Used in: Long memory.
+    the state in which the first trial's word leaves the network. The adjoint is a random unit vector at the end of a
+    trial, taken back to the end of the word: log10 of its norm there, median over trials. Used in: Long memory.
     """
     word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
     state = model.core(word)[1].detach().requires_grad_()

@@ -61,8 +61,9 @@ def initialise_(
         "identity"    the identity
         "glorot"      independent normal entries of variance 1/d
 
-    Input weights are normal with standard deviation ``input_scale``; biases zero. In a GRU the recurrent weights are the
-    candidate's, twice as large, and those of the gates are zero: a network of half the speed, see ``limit_cycle_``.
+    Input weights are normal with standard deviation ``input_scale``; biases zero. In a GRU the recurrent weights are
+    the candidate's, twice as large, and those of the gates are zero: a network of half the speed, see
+    ``limit_cycle_``.
 
     Raises ``ValueError`` for an unknown structure, gains or scales that are not positive and odd sizes of rotations.
     Source: the limit cycles: Park, slides, "Block diagonal initialization". Used in: Long memory.

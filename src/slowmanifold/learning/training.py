@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -39,9 +39,9 @@ def train(
 
         theta <- Adam(theta, dL/dtheta),   L = cross-entropy of the logits at all marked steps, weighted by class
 
-    in nats a step. There is no clipping, no schedule, no regularisation. After every ``every`` steps a row is added to the
-    history: "step", "loss" (the mean since the last row) and what ``evaluate(model, generator)`` returns. Training ends
-    after ``steps``, when ``stop(row)`` is true, or with a loss that is not finite, which the last row then shows.
+    in nats a step. There is no clipping, no schedule, no regularisation. After every ``every`` steps a row is added to
+    the history: "step", "loss" (the mean since the last row) and what ``evaluate(model, generator)`` returns. Training
+    ends after ``steps``, when ``stop(row)`` is true, or with a loss that is not finite, which the last row then shows.
 
     All that is random is drawn from ``generator``. ``device`` is a GPU where there is one, if not given. With
     ``checkpoint``, the name of a file, all that the training depends on is written there with every row, the state of
@@ -61,8 +61,9 @@ def train(
     weights = None if class_weights is None else class_weights.to(next(model.parameters()))
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
     rows: list[Row] = []
+    settings = {"learning_rate": learning_rate, "every": every}
     if checkpoint is not None and checkpoint.exists():
-        rows = _restore(checkpoint, model, optimiser, generator, {"learning_rate": learning_rate, "every": every})
+        rows = _restore(checkpoint, model, optimiser, generator, settings)
 
     def over() -> bool:
         return bool(rows) and (not math.isfinite(rows[-1]["loss"]) or (stop is not None and stop(rows[-1])))
@@ -86,22 +87,22 @@ def train(
                 rows.append(row | (evaluate(model, generator) if evaluate else {}))
                 total = 0.0
                 if checkpoint is not None:
-                    _save(
-                        checkpoint, model, optimiser, generator, rows, {"learning_rate": learning_rate, "every": every}
-                    )
+                    _save(checkpoint, model, optimiser, generator, rows, settings)
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def classification_loss(
     logits: Float[Tensor, "trials steps classes"],
-    targets: Tensor,
+    targets: Int[Tensor, "trials steps"],
     class_weights: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy over the marked steps, in nats; with weights, the weighted mean. Used in: Long memory."""
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), class_weights, ignore_index=UNMARKED)
 
 
-def accuracy(logits: Float[Tensor, "trials steps classes"], targets: Tensor, blank: int = UNMARKED) -> float:
+def accuracy(
+    logits: Float[Tensor, "trials steps classes"], targets: Int[Tensor, "trials steps"], blank: int = UNMARKED
+) -> float:
     """The share of right answers at the steps that ask for one: those with a target other than ``blank``.
 
     With ``blank=0`` the recall of copy memory, for which chance is 1/8. Used in: Long memory.
@@ -110,7 +111,14 @@ def accuracy(logits: Float[Tensor, "trials steps classes"], targets: Tensor, bla
     return (logits.argmax(-1) == targets)[asked].double().mean().item()
 
 
-def _save(path, model, optimiser, generator, rows, settings) -> None:
+def _save(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: np.random.Generator,
+    rows: list[Row],
+    settings: Row,
+) -> None:
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "rows": rows, "settings": settings}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
@@ -118,13 +126,14 @@ def _save(path, model, optimiser, generator, rows, settings) -> None:
     os.replace(partial, path)
 
 
-def _restore(path, model, optimiser, generator, settings) -> list[Row]:
+def _restore(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator, settings: Row
+) -> list[Row]:
     state = torch.load(path, map_location=next(model.parameters()).device)
     for name, value in settings.items():
         if state["settings"][name] != value:
-            raise ValueError(
-                f"{name} is {value}; allowed: {state['settings'][name]}, that of the checkpoint {path.name}"
-            )
+            kept = state["settings"][name]
+            raise ValueError(f"{name} is {value}; allowed: {kept}, that of the checkpoint {path.name}")
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     generator.bit_generator.state = state["generator"]
