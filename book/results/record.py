@@ -36,6 +36,7 @@ STARTS = {
 # At the longest delay those that have a chance, and one that has none.
 LONGEST = ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1", "rotation 0.95")
 DELAYS = {50: tuple(STARTS), 100: tuple(STARTS), 200: LONGEST}
+STEPS = {50: 600, 100: 600, 200: 800}
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
@@ -79,7 +80,7 @@ def copy_memory(delays=tuple(DELAYS)) -> dict:
     return together(
         {"start": start, "delay": delay}
         | run(
-            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": 1000}
+            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": STEPS[delay]}
             | {"delays": (delay, delay), "tested": tuple(delay + shift for shift in SHIFTS)},
             5,
             2,
@@ -92,7 +93,7 @@ def copy_memory(delays=tuple(DELAYS)) -> dict:
 
 def parts() -> dict:
     """What the limit-cycle start owes to input scale, weighting and gain; three seeds at a delay of 50."""
-    base = {**MEMORY, "structure": "rotation", "gain": 1.1, "learning_rate": 1e-3, "input_scale": 0.1, "steps": 1000}
+    base = {**MEMORY, "structure": "rotation", "gain": 1.1, "learning_rate": 3e-3, "input_scale": 0.1, "steps": 600}
     base |= {"delays": (50, 50), "tested": (50,)}
     changes = {
         "all": {},
@@ -106,18 +107,18 @@ def parts() -> dict:
 
 def random_delay() -> dict:
     """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, and torch's own start; tested up to 200."""
-    base = {**MEMORY, "cell": "GRU", "learning_rate": 1e-3, "input_scale": 0.1, "steps": 2500, "every": 100}
+    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 1500, "every": 50}
     base |= {"delays": (30, 50), "tested": (30, 40, 50, 60, 100, 200)}
-    starts = {"limit cycle": ("rotation", 1.1), "orthogonal 1": ("orthogonal", 1.0), "default": ("default", 1.0)}
+    starts = {"limit cycle": ("rotation", 1.1, 3), "default": ("default", 1.0, 2)}
     return together(
-        {"start": start} | run({**base, "structure": structure, "gain": gain}, 3, 4)
-        for start, (structure, gain) in starts.items()
+        {"start": start} | run({**base, "structure": structure, "gain": gain}, seeds, 4)
+        for start, (structure, gain, seeds) in starts.items()
     )
 
 
 def digits() -> dict:
     """Permuted 8 x 8 digits: four settings each, chosen on the validation images, then five seeds and the test."""
-    base = {"split": small_digits, "parameters": 18000, "batch": 64, "steps": 600, "every": 30, "dt": 0.076}
+    base = {"split": small_digits, "parameters": 18000, "batch": 64, "steps": 400, "every": 25, "dt": 0.076}
     rnn = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.1, 1.0]}
     networks = {
         "limit cycle": ({"cell": "tanh", "structure": "rotation", "gain": 1.1}, rnn),
