@@ -37,7 +37,7 @@ def trained(**changes):
 
 
 def test_training_solves_what_a_network_without_memory_cannot():
-    _, history = trained(steps=300, learning_rate=0.02)
+    _, history = trained(steps=120, every=40, learning_rate=0.03)
     assert history["recall"][-1] == 1.0
     assert history["loss"][-1] < 0.5 * np.log(2) / 3
 
