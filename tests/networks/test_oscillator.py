@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
@@ -131,10 +131,11 @@ class TestSaddleNodeAngle:
                 found = find_fixed_points(TanhRNN(rotation(alpha, theta)).velocity, torch.cartesian_prod(axis, axis))
                 assert len(found.points) == count
 
+    @settings(max_examples=8)
     @given(st.floats(1.0001, 50))
     def test_is_the_largest_angle_of_any_equilibrium(self, alpha):
         """On the curve of equilibria, its radius found by bisection: no angle is larger, and one is as large."""
-        phi = math.pi / 4 + torch.linspace(0, 1, 200_001, dtype=torch.float64)[1:-1] * math.pi / 4
+        phi = math.pi / 4 + torch.linspace(0, 1, 40_001, dtype=torch.float64)[1:-1] * math.pi / 4
         direction = torch.stack([phi.cos(), phi.sin()])
         low, high = torch.full_like(phi, 1e-3), torch.full_like(phi, 1.5 * alpha)
         for _ in range(60):

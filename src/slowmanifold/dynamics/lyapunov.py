@@ -22,7 +22,7 @@ class LyapunovSpectrum:
     """Lyapunov exponents, per step of a map or per tau of a flow; leading axes are batch axes."""
 
     exponents: Float[Tensor, "*batch k"]  # descending
-    error: Float[Tensor, "*batch k"]  # half the difference between the rates of the run's two halves
+    error: Float[Tensor, "*batch k"]  # half the difference between the estimates from the run's two halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,28 +59,32 @@ def lyapunov_spectrum(
     """The exponents lim 1/T log|growth| of k-dimensional volumes of perturbations, by repeated QR decomposition.
 
     Perturbations follow M_{t+1} = J(x_t) M_t (a map, ``dt=None``) or M' = J(x) M (a flow, by the classical Runge-Kutta
-    method with step ``dt``, in tau). Each ``every`` steps M = QR is replaced by Q; the exponents are the mean of
-    log|R_ii|. ``transient`` steps are thrown away first: they take the state to the attractor and the frame to its
-    place. ``frame`` are the k initial perturbations, by default the identity (all exponents); for fewer give directions
-    that no invariant subspace contains, say random ones. Batch axes of x0 and of the field's parameters stay.
+    method with step ``dt``, in tau). Each ``every`` steps M = QR is replaced by Q; the exponents are the weighted mean
+    of log|R_ii| with the weights exp(-1/(s (1 - s))), s in (0, 1) the place in the run. The limit is that of the plain
+    mean; but on a cycle or a torus the plain mean's error falls like 1/steps, the weighted one's faster than any power,
+    so that a zero exponent shows as one. ``transient`` steps are thrown away first: they take the state to the
+    attractor and the frame to its place. ``frame`` are the k initial perturbations, by default the identity (all
+    exponents); for fewer give directions that no invariant subspace contains, say random ones. Batch axes of x0 and of
+    the field's parameters stay. Rounding limits ``every``: what contracts exp(30) times more than something else
+    between two decompositions is lost.
 
     Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
     ``FloatingPointError`` if a perturbation over- or underflows between two decompositions.
-    Source: Benettin et al. (1980). Used in: limit cycles.
+    Source: Benettin et al. (1980); the weights: Das et al. (2017). Used in: limit cycles.
     """
     _require_parts(steps, transient, every)
     advance = _advance(field, jacobian, dt)
     d = x0.shape[-1]
     x, Q = x0, torch.eye(d, dtype=x0.dtype, device=x0.device) if frame is None else torch.linalg.qr(frame)[0]
     Q = Q.expand(*x0.shape, Q.shape[-1])
-    halves = Q.new_zeros(2, *x0.shape[:-1], Q.shape[-1])
+    rates, weights = Q.new_zeros(3, *x0.shape[:-1], Q.shape[-1]), _weights(steps // every, x0)
     for index in range(-transient // every, steps // every):
         for _ in range(every):
             x, Q = advance(x, Q)
         Q, R = torch.linalg.qr(Q)
         if index >= 0:
-            halves[2 * index * every // steps] += R.diagonal(dim1=-2, dim2=-1).abs().log()
-    return LyapunovSpectrum(*_rates(halves, steps * (dt or 1.0)))
+            _accumulate(rates, weights[index], R.diagonal(dim1=-2, dim2=-1).abs().log())
+    return LyapunovSpectrum(*_estimate(rates / (every * (dt or 1.0))))
 
 
 def _require_parts(steps: int, transient: int, every: int) -> None:
@@ -91,14 +95,31 @@ def _require_parts(steps: int, transient: int, every: int) -> None:
         )
 
 
-def _rates(halves: Float[Tensor, "2 *batch k"], duration: float) -> tuple[Tensor, Tensor]:
-    """Mean rates, descending, and half the difference of the two halves', from the growth in each half of a run."""
-    if not halves.isfinite().all():
+def _weights(n: int, like: Tensor) -> Float[Tensor, "n 3"]:
+    """Weights of n summands in the mean over a run, over its first half, and over its second half."""
+
+    def bump(n: int) -> Tensor:
+        s = (torch.arange(n, dtype=like.dtype, device=like.device) + 0.5) / n
+        w = torch.exp(-1 / (s * (1 - s)))
+        return w / w.sum()
+
+    half, none = bump(n // 2), torch.zeros_like(bump(n // 2))
+    return torch.stack([bump(n), torch.cat([half, none]), torch.cat([none, half])], -1)
+
+
+def _accumulate(rates: Tensor, weights: Float[Tensor, " 3"], growth: Tensor) -> None:
+    for rate, weight in zip(rates, weights.tolist(), strict=True):
+        if weight:
+            rate.add_(growth, alpha=weight)
+
+
+def _estimate(rates: Float[Tensor, "3 *batch k"]) -> tuple[Tensor, Tensor]:
+    """The rates over the run, descending, and half the difference between those over its halves."""
+    if not rates.isfinite().all():
         raise FloatingPointError("a perturbation over- or underflowed: put it back to size more often (every)")
-    rates = halves.sum(0) / duration
-    error = (halves[0] - halves[1]).abs() / duration
-    order = rates.argsort(-1, descending=True)
-    return rates.gather(-1, order), error.gather(-1, order)
+    whole, first, second = rates
+    order = whole.argsort(-1, descending=True)
+    return whole.gather(-1, order), ((first - second).abs() / 2).gather(-1, order)
 
 
 def _advance(field: Field, jacobian: Jacobian, dt: float | None) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -149,24 +170,24 @@ def planar_spectrum(
     advance = _planar_map(planar) if dt is None else _planar_flow(planar, dt)
     x, y = x0.movedim(-1, 0).contiguous().unbind(0)
     v, w = torch.full_like(x, 0.8), torch.full_like(x, 0.6)
-    halves, turned = x.new_zeros(2, *x.shape, 2), torch.zeros_like(x)
+    rates, turned = x.new_zeros(3, *x.shape, 2), torch.zeros_like(x)
+    weights = _weights(steps // every, x)
     for index in range(-transient // every, steps // every):
         volume = torch.ones_like(x)
-        half = 2 * index * every // steps
         for _ in range(every):
             (x1, y1), (v, w), det = advance(x, y, v, w)
             volume *= det
-            if half == 1:
+            if 2 * index * every >= steps:
                 turned += torch.atan2(x * y1 - y * x1, x * x1 + y * y1)
             x, y = x1, y1
         size = torch.hypot(v, w)
         v, w = v / size, w / size
         if index >= 0:
-            halves[half, ..., 0] += size.log()
-            halves[half, ..., 1] += (volume.abs() / size).log()
+            _accumulate(rates[..., 0], weights[index], size.log())
+            _accumulate(rates[..., 1], weights[index], (volume.abs() / size).log())
     duration = dt or 1.0
     return PlanarSpectrum(
-        *_rates(halves, steps * duration),
+        *_estimate(rates / (every * duration)),
         rotation=turned / (steps // 2 * duration),
         states=torch.stack([x, y], -1),
     )
@@ -286,30 +307,29 @@ def floquet_multipliers(
 
 
 def adjoint_norms(
-    jacobian: Callable[..., Tensor],
+    pullback: Callable[..., Tensor],
     orbit: Float[Tensor, "T *batch d"],
     adjoint: Float[Tensor, "*#batch d"],
     inputs: Float[Tensor, "_ *#batch d"] | None = None,
 ) -> Float[Tensor, "T ..."]:
     """log|a_n| of the adjoint a_n = J(x_{T-n})^T a_{n-1}, n = 1, 2, ..., that a gradient a_0 at the end becomes.
 
-    ``orbit`` are the T + 1 states of a map, ``jacobian`` its derivative, called with a state and, if ``inputs`` are
-    given (the T inputs along the orbit), the input. Natural logarithms for n = 0 ... T; norms may pass far beyond the
-    range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
+    ``orbit`` are the T + 1 states of a map; ``pullback(x, a)`` gives J(x)^T a for a step from x, and is called as
+    ``pullback(x, a, I)`` if ``inputs`` are given (the T inputs along the orbit). Natural logarithms for n = 0 ... T;
+    norms may pass far beyond the range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
 
     Raises ``ValueError`` where inputs are not one fewer than states. Used in: limit cycles.
     """
     if inputs is not None and len(inputs) != len(orbit) - 1:
         raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")
-    a = adjoint.expand(orbit.shape[1:]).unsqueeze(-1)
-    size = torch.linalg.vector_norm(a, dim=-2, keepdim=True)
+    a = adjoint.expand(orbit.shape[1:])
+    size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
     logarithm, logarithms = size.log(), [size.log()]
     a = a / size
     for t in range(len(orbit) - 2, -1, -1):
-        J = jacobian(orbit[t]) if inputs is None else jacobian(orbit[t], inputs[t])
-        a = J.mT @ a
-        size = torch.linalg.vector_norm(a, dim=-2, keepdim=True)
+        a = pullback(orbit[t], a) if inputs is None else pullback(orbit[t], a, inputs[t])
+        size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
         a = a / torch.where(size > 0, size, 1)
         logarithm = logarithm + size.log()
         logarithms.append(logarithm)
-    return torch.stack(logarithms).squeeze(-1).squeeze(-1)
+    return torch.stack(logarithms).squeeze(-1)

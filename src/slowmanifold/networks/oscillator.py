@@ -86,6 +86,12 @@ class TanhRNN(_Flow):
         slope = 1 - self.rate(x, I) ** 2
         return slope.unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
 
+    def pullback(
+        self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """J^T a for the map: what the gradient ``a`` after a step from x becomes before it, W^T ((1 - tanh^2) a)."""
+        return _apply(self.W.mT, (1 - self.rate(x, I) ** 2) * a)
+
     def planar(self) -> Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """Two units, component by component: (x, y) to tanh(W (x, y) + b) and its derivative's J11, J12, J21, J22.
 
@@ -178,7 +184,7 @@ def saddle_node_angle(alpha: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]
     """
     if not ((alpha > 1) & alpha.isfinite()).all():
         raise ValueError(f"alpha is {alpha.tolist()}; allowed: finite numbers above 1")
-    gain = alpha.double().numpy()
+    gain = alpha.double().flatten().numpy()
 
     def minus_theta(phi: np.ndarray, gain: np.ndarray) -> np.ndarray:
         cos, sin = np.cos(phi), np.sin(phi)
@@ -198,7 +204,7 @@ def saddle_node_angle(alpha: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]
     diagonal, axis = np.full_like(gain, math.pi / 4), np.full_like(gain, math.pi / 2)
     middle = axis - np.minimum(math.pi / 8, 0.5 / gain)
     found = find_minimum(minus_theta, (diagonal, middle, axis), args=(gain,), tolerances={"xatol": 1e-8, "xrtol": 0})
-    return torch.as_tensor(-found.f_x, dtype=torch.float64).view(alpha.shape)
+    return torch.from_numpy(-found.f_x).view(alpha.shape)
 
 
 def oscillator_parameters(
@@ -282,7 +288,7 @@ def limit_cycle_(
     if getattr(module, "nonlinearity", "tanh") != "tanh":
         raise ValueError(f"module has the nonlinearity {module.nonlinearity!r}; allowed: 'tanh'")
     gated = isinstance(module, nn.GRU | nn.GRUCell)
-    for name, parameter in module.named_parameters():
+    for name, parameter in sorted(module.named_parameters()):
         if name.startswith("weight_hh"):
             W = block_rotation(module.hidden_size, generator, alpha, theta)
             parameter.copy_(torch.cat([torch.zeros_like(W), torch.zeros_like(W), 2 * W]) if gated else W)
