@@ -36,9 +36,10 @@ STARTS = {
 # Those that have a chance, by the search; fewer of them the longer it takes.
 DELAYS = {
     50: ("limit cycle", "rotation 1", "rotation 0.95", "orthogonal 1.1", "orthogonal 1"),
-    100: ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1"),
+    100: ("limit cycle", "rotation 1", "orthogonal 1.1"),
     200: ("limit cycle", "rotation 1", "orthogonal 1.1"),
 }
+STEPS = {50: 600, 100: 600, 200: 300}
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
@@ -82,7 +83,7 @@ def copy_memory(delays=tuple(DELAYS)) -> dict:
     return together(
         {"start": start, "delay": delay}
         | run(
-            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": 600}
+            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": STEPS[delay]}
             | {"delays": (delay, delay), "tested": tuple(delay + shift for shift in SHIFTS)},
             5,
             2,
@@ -152,15 +153,18 @@ def run(fixed: dict, seeds: int, entropy: int, grid: dict | None = None) -> dict
 
 
 def together(tables) -> dict:
-    """One table of many; the columns that a table has one value for are repeated."""
+    """One table of many; a value that a table has once is repeated, a learning curve that is shorter is filled up."""
     tables = [dict(table) for table in tables]
     columns: dict[str, list] = {}
     for table in tables:
         rows = len(table["seed"])
         for name, column in table.items():
-            columns.setdefault(name, []).extend(
-                [column] * rows if isinstance(column, str | int) else plain(name, column)
-            )
+            values = [column] * rows if isinstance(column, str | int) else plain(name, column)
+            columns.setdefault(name, []).extend(values)
+    for name in ("step", "loss", "recall", "validation"):
+        longest = max(map(len, columns.get(name, [])), default=0)
+        for curve in columns.get(name, []):
+            curve += [None] * (longest - len(curve))
     return columns
 
 
