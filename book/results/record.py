@@ -36,8 +36,8 @@ STARTS = {
 # Those that have a chance, by the search; fewer of them the longer it takes.
 DELAYS = {
     50: ("limit cycle", "rotation 1", "rotation 0.95", "orthogonal 1.1", "orthogonal 1"),
-    100: ("limit cycle", "rotation 1", "orthogonal 1.1"),
-    200: ("limit cycle", "rotation 1"),
+    100: ("limit cycle", "limit cycle, slow", "rotation 1"),
+    200: ("limit cycle, slow", "rotation 1"),
 }
 STEPS = {50: 600, 100: 600, 200: 300}
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
@@ -67,7 +67,8 @@ def chosen() -> dict[str, dict[str, float]]:
     # A network that has solved the task stays there: its last recall stands for the looks that it did not need.
     for row in recall:
         row[np.isnan(row)] = row[~np.isnan(row)][-1]
-    settings = {}
+    # Not chosen by the search, but after the first runs at the delay of 100, where the rate that it chose is too fast.
+    settings = {"limit cycle, slow": {"learning_rate": 1e-3, "input_scale": 0.03}}
     for start in STARTS:
         scores = {}
         for i in np.flatnonzero(np.array(table["start"]) == start):
@@ -90,7 +91,7 @@ def copy_memory(delays=tuple(DELAYS)) -> dict:
         )
         for delay in delays
         for start in DELAYS[delay]
-        for structure, gain in [STARTS[start]]
+        for structure, gain in [STARTS[start.removesuffix(", slow")]]
     )
 
 
