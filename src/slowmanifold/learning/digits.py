@@ -38,7 +38,7 @@ def small_digits(generator: np.random.Generator) -> Split:
 
     Source: Alpaydin and Kaynak (1998), UCI repository; the copy in scikit-learn. Used in: Long memory.
     """
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # here, as it takes a second that only this function needs
 
     pixels, labels = load_digits(return_X_y=True)
     order = torch.from_numpy(generator.permutation(len(labels)))

@@ -43,8 +43,8 @@ def train_memory(
     """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
 
     ``cell``, ``structure``, ``gain``, ``input_scale`` and ``units`` are those of :func:`network`. With ``weighted`` the
-    blank counts 1/delays[1] in the loss, so that all blanks weigh about as much as one letter. Training ends after ``steps``,
-    or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
+    blank counts 1/delays[1] in the loss, so that all blanks weigh about as much as one letter. Training ends after
+    ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
     Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
     "solved"; "recall_at" the delays ``tested``; and before and after training the Lyapunov exponents under blanks
