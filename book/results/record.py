@@ -1,6 +1,6 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
-    python book/results/record.py                  all of them, about an hour and a half on one core
+    python book/results/record.py                  all of them, about an hour on one core
     python book/results/record.py random_delay     one of search, copy_memory, parts, random_delay, digits
 
 Finished runs are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
