@@ -1,0 +1,199 @@
+"""The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
+
+    python book/results/record.py                  all of them, about an hour on one core
+    python book/results/record.py random_delay     one of search, copy_memory, parts, random_delay, digits
+
+Finished runs are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
+"""
+
+import json
+import math
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slowmanifold.learning.digits import small_digits
+from slowmanifold.learning.long_memory import train_digits, train_memory
+from slowmanifold.sweep import sweep
+
+HERE = Path(__file__).parent
+CORES = 1
+STARTS = {
+    "limit cycle": ("rotation", 1.1),
+    "rotation 1": ("rotation", 1.0),
+    "rotation 0.95": ("rotation", 0.95),
+    "orthogonal 1.1": ("orthogonal", 1.1),
+    "orthogonal 1": ("orthogonal", 1.0),
+    "orthogonal 0.95": ("orthogonal", 0.95),
+    "identity": ("identity", 1.0),
+    "Glorot": ("glorot", 1.0),
+}
+# Those that have a chance, by the search; fewer of them the longer it takes.
+DELAYS = {
+    50: ("limit cycle", "rotation 1", "rotation 0.95", "orthogonal 1.1", "orthogonal 1"),
+    100: ("limit cycle", "limit cycle, slow", "rotation 1"),
+    200: ("limit cycle, slow", "rotation 1"),
+}
+STEPS = {50: 600, 100: 600, 200: 300}
+FEWER = {("rotation 1", 100): 3, ("rotation 1", 200): 3}  # seeds, where there are not five
+MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
+SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
+SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
+EXPONENTS = 24  # of the largest that are written down
+
+
+def search() -> dict:
+    """Learning rate and input scale of each start: the same six settings for all, at a short delay."""
+    return together(
+        {"start": start}
+        | run(
+            {**MEMORY, "structure": structure, "gain": gain, "delays": (30, 30), "tested": (30,), "steps": 200},
+            2,
+            1,
+            SEARCH,
+        )
+        for start, (structure, gain) in STARTS.items()
+    )
+
+
+def chosen() -> dict[str, dict[str, float]]:
+    """The setting of each start with the highest recall, averaged over the learning curve and the seeds."""
+    table = json.loads((HERE / "search.json").read_text())["runs"]
+    recall = np.array(table["recall"], dtype=float)
+    # A network that has solved the task stays there: its last recall stands for the looks that it did not need.
+    for row in recall:
+        row[np.isnan(row)] = row[~np.isnan(row)][-1]
+    # Not chosen by the search, but after the first runs at the delay of 100, where the rate that it chose is too fast.
+    settings = {"limit cycle, slow": {"learning_rate": 1e-3, "input_scale": 0.03}}
+    for start in STARTS:
+        scores = {}
+        for i in np.flatnonzero(np.array(table["start"]) == start):
+            scores.setdefault((table["learning_rate"][i], table["input_scale"][i]), []).append(recall[i].mean())
+        best = max(scores, key=lambda setting: np.mean(scores[setting]))
+        settings[start] = dict(zip(("learning_rate", "input_scale"), best, strict=True))
+    return settings
+
+
+def copy_memory(delays=tuple(DELAYS)) -> dict:
+    """Copy memory at fixed delays: every start with the settings that the search chose for it, five seeds or three."""
+    best = chosen()
+    return together(
+        {"start": start, "delay": delay}
+        | run(
+            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": STEPS[delay]}
+            | {"delays": (delay, delay), "tested": tuple(delay + shift for shift in SHIFTS)},
+            FEWER.get((start, delay), 5),
+            2,
+        )
+        for delay in delays
+        for start in DELAYS[delay]
+        for structure, gain in [STARTS[start.removesuffix(", slow")]]
+    )
+
+
+def parts() -> dict:
+    """What the limit-cycle start owes to input scale, weighting and gain; two seeds at a delay of 50."""
+    base = {**MEMORY, "structure": "rotation", "gain": 1.1, "learning_rate": 3e-3, "input_scale": 0.1, "steps": 600}
+    base |= {"delays": (50, 50), "tested": (50,)}
+    changes = {
+        "all": {},
+        "no weighting": {"weighted": False},
+        "Kaiming input": {"input_scale": math.sqrt(0.2)},
+        "gain 1.5": {"gain": 1.5},
+        "neither": {"weighted": False, "input_scale": math.sqrt(0.2), "gain": 1.5},
+    }
+    return together({"change": name} | run(base | change, 2, 3) for name, change in changes.items())
+
+
+def random_delay() -> dict:
+    """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, and torch's own start; tested up to 200."""
+    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 1500, "every": 50}
+    base |= {"delays": (30, 50), "tested": (30, 40, 50, 60, 100, 200)}
+    starts = {"limit cycle": ("rotation", 1.1, 3), "default": ("default", 1.0, 2)}
+    return together(
+        {"start": start} | run({**base, "structure": structure, "gain": gain}, seeds, 4)
+        for start, (structure, gain, seeds) in starts.items()
+    )
+
+
+def digits() -> dict:
+    """Permuted 8 x 8 digits: two settings each, chosen on the validation images, then three seeds and the test."""
+    base = {"split": small_digits, "parameters": 18000, "batch": 64, "steps": 300, "every": 25, "dt": 0.076}
+    rnn = {"learning_rate": [1e-3, 3e-3]}
+    own = {"structure": "default", "gain": 1.0, "input_scale": 1.0}
+    networks = {
+        "limit cycle": ({"cell": "tanh", "structure": "rotation", "gain": 1.1, "input_scale": 0.1}, rnn),
+        "orthogonal": ({"cell": "tanh", "structure": "orthogonal", "gain": 1.0, "input_scale": 0.1}, rnn),
+        "GRU": ({"cell": "GRU", **own}, {"learning_rate": [3e-3, 1e-2]}),
+        "coRNN": ({"cell": "coRNN", **own, "learning_rate": 1e-2}, {"dt": [0.076, 0.24]}),
+    }
+    tables = []
+    for name, (network, settings) in networks.items():
+        searched = run({**base, **network, "judge": False}, 1, 5, settings)
+        best = int(np.argmax(searched["best"]))
+        setting = {key: searched[key][best].item() for key in settings}
+        judged = run({**base, **network, **setting, "judge": True}, 3, 6)
+        tables += [{"network": name, "stage": "search"} | searched, {"network": name, "stage": "test"} | judged]
+    return together(tables)
+
+
+def run(fixed: dict, seeds: int, entropy: int, grid: dict | None = None) -> dict:
+    """A sweep with one value for most parameters."""
+    function = train_digits if "judge" in fixed else train_memory
+    values = {name: [value] for name, value in fixed.items()} | (grid or {})
+    return sweep(function, values, seeds, entropy=entropy, n_jobs=CORES)
+
+
+def together(tables) -> dict:
+    """One table of many; a value that a table has once is repeated, a learning curve that is shorter is filled up."""
+    tables = [dict(table) for table in tables]
+    columns: dict[str, list] = {}
+    for table in tables:
+        rows = len(table["seed"])
+        for name, column in table.items():
+            values = [column] * rows if isinstance(column, str | int) else plain(name, column)
+            columns.setdefault(name, []).extend(values)
+    for name in ("step", "loss", "recall", "validation"):
+        longest = max(map(len, columns.get(name, [])), default=0)
+        for curve in columns.get(name, []):
+            curve += [None] * (longest - len(curve))
+    return columns
+
+
+def plain(name: str, column: np.ndarray) -> list:
+    """A column as JSON has it: five digits, no NaN, the largest exponents only."""
+    if column.dtype == object:
+        return [getattr(value, "__name__", value) for value in column]
+    if column.dtype.kind != "f":
+        return column.tolist()
+    if name == "exponents":
+        column = column[..., :EXPONENTS]
+    flat = [None if math.isnan(value) else float(f"{value:.5g}") for value in column.ravel()]
+    array = np.empty(column.shape, dtype=object)
+    array.ravel()[:] = flat
+    return array.tolist()
+
+
+def record(name: str) -> None:
+    """Run one recording and write it, with all that it takes to make it again."""
+    runs = globals()[name]()
+    head = {
+        "command": f"python book/results/record.py {name}",
+        "about": globals()[name].__doc__,
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "device": f"CPU, {platform.machine()}, one thread",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "seconds": round(sum(runs["seconds"])),
+    }
+    (HERE / f"{name}.json").write_text(json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "random_delay", "digits"):
+        record(part)

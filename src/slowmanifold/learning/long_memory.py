@@ -1,0 +1,209 @@
+"""The experiments on long memory: a network, a start, a task and a seed in; learning curve, result and dynamics out."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.dynamics.lyapunov import lyapunov_spectrum
+from slowmanifold.learning.digits import Images, Split
+from slowmanifold.learning.recurrent import Recurrent, initialise_
+from slowmanifold.learning.tasks import Trials, random_delay, sequential_images
+from slowmanifold.learning.training import accuracy, train
+from slowmanifold.networks.cornn import CoRNN
+
+SYMBOLS, LENGTH = 8, 10
+BLANK = torch.eye(SYMBOLS + 2)[0]  # the input of a step at which nothing is shown
+
+Result = dict[str, np.ndarray]
+
+
+def train_memory(
+    *,
+    cell: str,
+    structure: str,
+    gain: float,
+    input_scale: float,
+    learning_rate: float,
+    weighted: bool,
+    delays: tuple[int, int],
+    tested: tuple[int, ...],
+    units: int,
+    batch: int,
+    steps: int,
+    every: int,
+    enough: float,
+    generator: np.random.Generator,
+) -> Result:
+    """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
+
+    ``cell``, ``structure``, ``gain``, ``input_scale`` and ``units`` are those of :func:`network`. With ``weighted`` the
+    blank counts 1/delays[1] in the loss, so that all blanks weigh about as much as one letter. Training ends after
+    ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
+
+    Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
+    "solved"; "recall_at" the delays ``tested``; and before and after training the Lyapunov exponents under blanks
+    ("exponents", 2 x units) and "adjoint", both of :func:`signals`; "seconds" of the processor, for all of it.
+
+    Raises ``ValueError`` for what the network, the task and the training refuse.
+    Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: Long memory.
+    """
+    began = time.process_time()
+    model = network(cell, SYMBOLS + 2, SYMBOLS + 1, units, generator, structure, gain, input_scale)
+    weights = torch.ones(SYMBOLS + 1)
+    if weighted:
+        weights[0] = 1 / delays[1]
+
+    def recall(model: nn.Module, generator: np.random.Generator, delays: tuple[int, int] = delays) -> dict[str, float]:
+        trials = random_delay(256, delays, generator)
+        with torch.no_grad():
+            return {"recall": accuracy(model(trials.inputs), trials.targets, blank=0)}
+
+    before = signals(model, random_delay(32, delays, generator), generator)
+    history = train(
+        model,
+        lambda generator: random_delay(batch, delays, generator),
+        steps=steps,
+        learning_rate=learning_rate,
+        generator=generator,
+        class_weights=weights,
+        evaluate=recall,
+        every=every,
+        stop=lambda row: row["recall"] >= enough,
+        device="cpu",
+    )
+    after = signals(model, random_delay(32, delays, generator), generator)
+    missing = math.ceil(steps / every) - len(history["step"])
+    padded = {name: np.pad(column, (0, missing), constant_values=np.nan) for name, column in history.items()}
+    return padded | {
+        "trained": history["step"][-1],
+        "solved": bool(history["recall"][-1] >= enough),
+        "recall_at": np.array([recall(model, generator, (delay, delay))["recall"] for delay in tested]),
+        "exponents": np.stack([before[0], after[0]]),
+        "adjoint": np.array([before[1], after[1]]),
+        "seconds": time.process_time() - began,
+    }
+
+
+def train_digits(
+    *,
+    split: Callable[[np.random.Generator], Split],
+    cell: str,
+    structure: str,
+    gain: float,
+    input_scale: float,
+    dt: float,
+    learning_rate: float,
+    parameters: int,
+    batch: int,
+    steps: int,
+    every: int,
+    judge: bool,
+    generator: np.random.Generator,
+) -> Result:
+    """Train one network at digits that are read pixel by pixel in a random order, in float32.
+
+    The network is one of :func:`network`, with as many units as bring the number of its ``parameters`` closest to the
+    one given. Drawn first are the ``split`` and the order: the same for all networks of a seed. The network is kept as
+    it was at its best look (each ``every`` steps) at the validation images; with ``judge`` it is tried on the test.
+
+    Returned are "step", "loss" and "validation" (accuracy) at the looks, "best", the highest of these, "test", NaN
+    unless judged, "units", the number of parameters as "size", and "seconds" of the processor.
+    Source: Le et al. (2015); Park, slides. Used in: Long memory.
+    """
+    began = time.process_time()
+    images = split(generator)
+    classes, pixels = int(images.training.labels.max()) + 1, images.training.pixels.shape[1]
+    order = torch.from_numpy(generator.permutation(pixels))
+
+    def size(units: int) -> int:
+        drawn = network(cell, 1, classes, units, np.random.default_rng(0), "default")
+        return sum(parameter.numel() for parameter in drawn.parameters())
+
+    units = min(range(2, 2 * math.isqrt(parameters), 2), key=lambda units: abs(size(units) - parameters))
+    model = network(cell, 1, classes, units, generator, structure, gain, input_scale, dt)
+    best: dict = {"accuracy": -1.0, "state": None}
+
+    def score(model: nn.Module, images: Images) -> float:
+        trials = sequential_images(images.pixels, images.labels, order)
+        with torch.no_grad():
+            return accuracy(model(trials.inputs), trials.targets)
+
+    def look(model: nn.Module, generator: np.random.Generator) -> dict[str, float]:
+        found = score(model, images.validation)
+        if found > best["accuracy"]:
+            best.update(accuracy=found, state=copy.deepcopy(model.state_dict()))
+        return {"validation": found}
+
+    def draw(generator: np.random.Generator) -> Trials:
+        chosen = images.training[torch.from_numpy(generator.integers(len(images.training), size=batch))]
+        return sequential_images(chosen.pixels, chosen.labels, order)
+
+    history = train(
+        model,
+        draw,
+        steps=steps,
+        learning_rate=learning_rate,
+        generator=generator,
+        evaluate=look,
+        every=every,
+        device="cpu",
+    )
+    model.load_state_dict(best["state"])
+    test = score(model, images.test) if judge else math.nan
+    result = {"best": best["accuracy"], "test": test, "units": units, "size": size(units)}
+    return history | result | {"seconds": time.process_time() - began}
+
+
+def network(
+    cell: str,
+    inputs: int,
+    classes: int,
+    units: int,
+    generator: np.random.Generator,
+    structure: str,
+    gain: float = 1.0,
+    input_scale: float = 1.0,
+    dt: float = 0.076,
+) -> Recurrent:
+    """An untrained network in float32: ``cell`` is "tanh", "GRU" or "coRNN".
+
+    ``structure``, ``gain`` and ``input_scale`` go to ``initialise_``. Structure "default" is torch's own start of a
+    tanh network or GRU, all parameters uniform on (-1, 1)/sqrt(units). A coRNN has but one start, and the step ``dt``.
+    Raises ``ValueError`` for an unknown cell.
+    """
+    seed = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    if cell == "coRNN":
+        return Recurrent(CoRNN(inputs, units, seed, dt=dt, dtype=torch.float32), classes, seed)
+    if cell not in ("tanh", "GRU"):
+        raise ValueError(f"cell is {cell!r}; allowed: 'tanh', 'GRU', 'coRNN'")
+    core = (nn.RNN if cell == "tanh" else nn.GRU)(inputs, units, dtype=torch.float32)
+    if structure == "default":
+        for parameter in core.parameters():
+            nn.init.uniform_(parameter, -(units**-0.5), units**-0.5, generator=seed)
+    else:
+        initialise_(core, structure, gain, input_scale, seed)
+    return Recurrent(core, classes, seed)
+
+
+def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) -> tuple[np.ndarray, float]:
+    """How signals travel through the delay: Lyapunov exponents under blanks, and the growth of an adjoint.
+
+    The exponents (per step, descending, in float64, over 200 steps after 100) are those of the map under blanks, from
+    the state in which the first trial's word leaves the network. The adjoint is a random unit vector at the end of a
+    trial, taken back to the end of the word: log10 of its norm there, median over trials. Used in: Long memory.
+    """
+    word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
+    state = model.core(word)[1].detach().requires_grad_()
+    end = model.core(rest, state)[1]
+    a = torch.from_numpy(generator.standard_normal(end.shape)).to(end)
+    a = a / a.norm(dim=-1, keepdim=True)
+    (adjoint,) = torch.autograd.grad((a * end).sum(), state)
+    step = model.under(BLANK)
+    spectrum = lyapunov_spectrum(step, jacobian_of(step), state.detach()[0, 0].double(), 200, transient=100, every=4)
+    return spectrum.exponents.numpy(), adjoint.norm(dim=-1).log10().median().item()

@@ -1,0 +1,89 @@
+"""Recurrent networks that answer with a class at each step, and the ways in which they start."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from slowmanifold.networks.cornn import CoRNN
+from slowmanifold.networks.oscillator import limit_cycle_
+
+STRUCTURES = ("rotation", "orthogonal", "identity", "glorot")
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer and a linear readout of its state.
+
+        h_t = core(u_t, h_{t-1}),   h_0 = 0,      logits_t = W_out h_t + b_out
+
+    ``core`` is torch's ``RNN`` or ``GRU`` (one layer, time first) or a :class:`CoRNN`. W_out has Glorot's uniform
+    distribution, b_out is zero. Source: Park, slides, "Application". Used in: Long memory.
+    """
+
+    def __init__(self, core: nn.RNN | nn.GRU | CoRNN, classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.core = core
+        self.readout = nn.Linear(core.hidden_size, classes, dtype=next(core.parameters()).dtype)
+        with torch.no_grad():
+            nn.init.xavier_uniform_(self.readout.weight, generator=generator)
+            self.readout.bias.zero_()
+
+    def forward(self, inputs: Float[Tensor, "trials steps K"]) -> Float[Tensor, "trials steps classes"]:
+        """The logits of each step, in the precision of the parameters."""
+        states, _ = self.core(inputs.transpose(0, 1).to(self.readout.weight))
+        return self.readout(states).transpose(0, 1)
+
+    def under(self, constant: Float[Tensor, " K"]) -> Callable[[Tensor], Tensor]:
+        """The map h_t -> h_{t+1} under a constant input, in float64: an autonomous system, for ``dynamics``."""
+        core = copy.deepcopy(self.core).double().cpu()
+
+        def step(state: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+            rows = state.reshape(1, -1, state.shape[-1])
+            drive = constant.double().expand(1, rows.shape[1], -1)
+            return core(drive, rows)[1].reshape(state.shape)
+
+        return step
+
+
+@torch.no_grad()
+def initialise_(
+    core: nn.RNN | nn.GRU, structure: str, gain: float, input_scale: float, generator: torch.Generator
+) -> nn.RNN | nn.GRU:
+    """Initialise a recurrent layer in place, all but its recurrent weights in the same way, and return it.
+
+    Recurrent weights are ``gain`` times
+
+        "rotation"    2 x 2 rotations on the diagonal, angles uniform on (0, 2 pi): limit cycles for gains above 1
+        "orthogonal"  uniform (Haar) on the orthogonal matrices
+        "identity"    the identity
+        "glorot"      independent normal entries of variance 1/d
+
+    Input weights are normal with standard deviation ``input_scale``; biases zero. In a GRU the recurrent weights are
+    the candidate's, twice as large, and those of the gates are zero: a network of half the speed, see
+    ``limit_cycle_``.
+
+    Raises ``ValueError`` for an unknown structure, gains or scales that are not positive and odd sizes of rotations.
+    Source: the limit cycles: Park, slides, "Block diagonal initialization". Used in: Long memory.
+    """
+    if structure not in STRUCTURES:
+        raise ValueError(f"structure is {structure!r}; allowed: {', '.join(STRUCTURES)}")
+    for name, value in (("gain", gain), ("input_scale", input_scale)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}; allowed: positive numbers")
+    limit_cycle_(core, generator, alpha=gain, theta=(0.0, 2 * math.pi))
+    d = core.hidden_size
+    if structure != "rotation":
+        gain = 2 * gain if isinstance(core, nn.GRU) else gain
+        W = core.weight_hh_l0[-d:]
+        W.zero_()
+        if structure == "orthogonal":
+            nn.init.orthogonal_(W, gain, generator=generator)
+        elif structure == "identity":
+            W.fill_diagonal_(gain)
+        else:
+            nn.init.normal_(W, std=gain / math.sqrt(d), generator=generator)
+    nn.init.normal_(core.weight_ih_l0, std=input_scale, generator=generator)
+    return core
