@@ -127,7 +127,7 @@ class TestSaddleNodeAngle:
         for alpha in (1.3, 2.0, 4.0):
             edge = saddle_node_angle(number(alpha)).item()
             for theta, count in [(edge - 0.002, 9), (edge + 0.002, 1)]:
-                axis = torch.linspace(-1, 1, 41, dtype=torch.float64)
+                axis = torch.linspace(-1, 1, 21, dtype=torch.float64)
                 found = find_fixed_points(TanhRNN(rotation(alpha, theta)).velocity, torch.cartesian_prod(axis, axis))
                 assert len(found.points) == count
 
