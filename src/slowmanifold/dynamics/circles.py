@@ -82,12 +82,13 @@ def invariant_circles(
     if found.points.ndim != 3 or found.points.shape[-1] != start.shape[-1]:
         raise ValueError(f"found.points has shape {tuple(found.points.shape)}; allowed: (n, k, {start.shape[-1]})")
     n, d = len(found.points), start.shape[-1]
-    if start.ndim > 2 or start.ndim == 2 and len(start) not in (1, n):
+    if start.ndim > 2 or (start.ndim == 2 and len(start) not in (1, n)):
         raise ValueError(f"start has shape {tuple(start.shape)}; allowed: ({d},) or ({n}, {d})")
     start = start.expand(n, d)
     radius = plane(start).norm(dim=-1)
     if not (radius > 0).all():
-        raise ValueError(f"start is {start[~(radius > 0)][0].tolist()}, in the origin of the plane; allowed: away from it")
+        zero = start[~(radius > 0)][0].tolist()
+        raise ValueError(f"start is {zero}, in the origin of the plane; allowed: states away from it")
     if found.points.shape[1] == 0:
         nothing = torch.full((n, 1, d), torch.nan, dtype=start.dtype)
         found = FixedPoints(nothing, nothing.unsqueeze(-1).expand(-1, -1, -1, d))
