@@ -95,7 +95,7 @@ def test_a_detuned_head_direction_ring_is_a_circle_of_six_pairs(J_E, active):
 def test_a_circle_needs_as_many_saddles_as_sinks():
     g = torch.Generator().manual_seed(2)
     network = head_direction_ring(6, 2.4)
-    V = 0.1 * torch.randn(16, 6, 6, generator=g, dtype=torch.float64)
+    V = 0.1 * torch.randn(8, 6, 6, generator=g, dtype=torch.float64)
     found = relu_fixed_points(network.W, network.b, "preactivation", torch.eye(6).double() - V)
     circles = invariant_circles(
         lambda i: perturbed(network.velocity, 1, linear(V[i])), found, ring_plane, ring_of_equilibria(6, 4)[0]
@@ -104,8 +104,23 @@ def test_a_circle_needs_as_many_saddles_as_sinks():
     sinks = (found.kind == 1).sum(-1)
     saddles = ((found.kind == 2) & (unstable == 1)).sum(-1)
     connected = circles.kind == Circle.CONNECTED
-    assert 0 < connected.sum() < 16
+    assert 0 < connected.sum() < 8
     assert torch.equal(sinks[connected], saddles[connected])
+
+
+def test_each_system_may_have_a_start_and_a_radius_of_its_own():
+    fields = [head_direction_ring(6, 1.05 * J_E) for J_E in (2.4, 4.0)]
+    starts = torch.stack([ring_of_equilibria(6, active)[0] for active in (4, 3)])
+    W, b = torch.stack([network.W for network in fields]), fields[0].b
+    found = relu_fixed_points(W, b, "preactivation")
+    together = invariant_circles(lambda i: HeadDirectionRing(W[i], b).velocity, found, ring_plane, starts)
+    for k, network in enumerate(fields):
+        alone = relu_fixed_points(network.W.expand(1, 6, 6), b, "preactivation")
+        single = invariant_circles(lambda i, net=network: net.velocity, alone, ring_plane, starts[k])
+        mine = together.system == k
+        assert together.kind[k] == single.kind[0] == Circle.CONNECTED
+        assert torch.equal(together.ends[mine], single.ends)
+        torch.testing.assert_close(together.sweep[mine], single.sweep, rtol=0, atol=1e-9)
 
 
 def test_turning_the_weights_turns_the_circle():
@@ -128,5 +143,7 @@ def test_bad_input():
     nothing = FixedPoints(torch.zeros(1, 0, 2).double(), torch.zeros(1, 0, 2, 2).double())
     with pytest.raises(ValueError, match="start is"):
         invariant_circles(lambda i: ring.velocity, nothing, lambda x: x, 0 * EAST)
+    with pytest.raises(ValueError, match="start has shape"):
+        invariant_circles(lambda i: ring.velocity, nothing, lambda x: x, EAST.expand(3, 2))
     with pytest.raises(ValueError, match="points has shape"):
         invariant_circles(lambda i: ring.velocity, nothing, lambda x: x, torch.ones(3).double())

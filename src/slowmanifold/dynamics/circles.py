@@ -60,13 +60,14 @@ class InvariantCircles:
 
 
 def invariant_circles(
-    family: Family, found: FixedPoints, plane: Callable[[Tensor], Tensor], start: Float[Tensor, " d"]
+    family: Family, found: FixedPoints, plane: Callable[[Tensor], Tensor], start: Float[Tensor, "*#n d"]
 ) -> InvariantCircles:
     """The attracting invariant circle of each of n systems, or that there is none.
 
     ``found`` holds all fixed points of each system, (n, k, d); ``plane`` maps states (..., d) to a plane (..., 2) about
-    whose origin the circles wind; ``start`` is a state on or near a circle, whose distance from that origin is taken
-    for the radius of all. ``family`` gives the fields, say ``lambda i: perturbed(f, 1, linear(V[i]))``.
+    whose origin the circles wind; ``start`` is a state on or near the circle of each system, or one for all, whose
+    distance from that origin is taken for the radius. ``family`` gives the fields, say
+    ``lambda i: perturbed(f, 1, linear(V[i]))``.
 
     A circle is *connected* if both branches of each saddle (with one unstable direction) end in a sink, each sink is
     the end of one branch that turns anticlockwise and one that turns clockwise, and all turn by 2 pi together. A
@@ -80,17 +81,22 @@ def invariant_circles(
     """
     if found.points.ndim != 3 or found.points.shape[-1] != start.shape[-1]:
         raise ValueError(f"found.points has shape {tuple(found.points.shape)}; allowed: (n, k, {start.shape[-1]})")
-    radius = plane(start).norm().item()
-    if not radius > 0:
-        raise ValueError(f"start is {start.tolist()}, in the origin of the plane; allowed: states away from it")
+    n, d = len(found.points), start.shape[-1]
+    if start.ndim > 2 or (start.ndim == 2 and len(start) not in (1, n)):
+        raise ValueError(f"start has shape {tuple(start.shape)}; allowed: ({d},) or ({n}, {d})")
+    start = start.expand(n, d)
+    radius = plane(start).norm(dim=-1)
+    if not (radius > 0).all():
+        zero = start[~(radius > 0)][0].tolist()
+        raise ValueError(f"start is {zero}, in the origin of the plane; allowed: states away from it")
     if found.points.shape[1] == 0:
-        nothing = torch.full((len(found.points), 1, len(start)), torch.nan, dtype=start.dtype)
-        found = FixedPoints(nothing, nothing.unsqueeze(-1).expand(-1, -1, -1, len(start)))
+        nothing = torch.full((n, 1, d), torch.nan, dtype=start.dtype)
+        found = FixedPoints(nothing, nothing.unsqueeze(-1).expand(-1, -1, -1, d))
     stable = found.kind == Stability.STABLE
     saddle = (found.kind == Stability.SADDLE) & ((found.eigenvalues.real > 0).sum(-1) == 1)
     points = found.points.masked_fill((found.kind == Stability.NONE).unsqueeze(-1), torch.inf)
     apart = torch.cdist(points, points).nan_to_num(torch.inf) + torch.diag(torch.full(points.shape[1:2], torch.inf))
-    apart = _APART * apart.amin(-1) / radius
+    apart = _APART * apart.amin(-1) / radius.unsqueeze(-1)
     system, number = saddle.nonzero().unbind(-1)
     saddles = points[system, number]
 
@@ -98,15 +104,18 @@ def invariant_circles(
     which = rates.real.argmax(-1)
     each = torch.arange(len(which))
     v = vectors.real[each, :, which]
-    away = radius * apart[system, number].clamp(max=_LEFT).unsqueeze(-1)
-    left = away * v / v.norm(dim=-1, keepdim=True)
+    away = radius[system] * apart[system, number].clamp(max=_LEFT)
+    left = away.unsqueeze(-1) * v / v.norm(dim=-1, keepdim=True)
     both = system.repeat_interleave(2)
-    sinks = points.masked_fill(~stable.unsqueeze(-1), torch.inf)[both]
-    near = radius * apart[both].clamp(max=_ARRIVED)
+    most = int(stable.sum(-1).max().clamp(min=1))
+    sink = stable.long().argsort(dim=-1, descending=True, stable=True)[both, :most]
+    sinks = points.masked_fill(~stable.unsqueeze(-1), torch.inf)[both.unsqueeze(-1), sink]
+    near = (radius.unsqueeze(-1) * apart.clamp(max=_ARRIVED))[both.unsqueeze(-1), sink]
 
     def arrived(which: Tensor, _: Tensor, after: Tensor) -> Tensor:
         there = (after.unsqueeze(1) - sinks[which]).norm(dim=-1) <= near[which]
-        return torch.where(there.any(-1), there.long().argmax(-1), -1)
+        place = sink[which].gather(-1, there.long().argmax(-1, keepdim=True))
+        return torch.where(there.any(-1), place.squeeze(-1), -1)
 
     orbits, velocities, _, ends = _follow(
         family,
@@ -114,13 +123,13 @@ def invariant_circles(
         torch.stack([saddles + left, saddles - left], 1).flatten(0, 1),
         arrived,
         origin=saddles.repeat_interleave(2, dim=0),
-        stride=_STRIDE * radius,
+        stride=_STRIDE * radius[both],
         steps=_STEPS,
     )
     sweep = _unwrapped(plane(orbits))[-1].view(-1, 2)
     order = sweep.argsort(-1, descending=True)
     orbits, ends = orbits.movedim(0, 1).unflatten(0, (-1, 2)), ends.view(-1, 2)
-    residual = _residual(orbits, velocities.movedim(0, 1).unflatten(0, (-1, 2))) / radius
+    residual = _residual(orbits, velocities.movedim(0, 1).unflatten(0, (-1, 2))) / radius[system].unsqueeze(-1)
     sweep, ends, residual = (values.gather(-1, order) for values in (sweep, ends, residual))
     orbits = orbits[each.unsqueeze(-1), order]
 
@@ -134,7 +143,7 @@ def invariant_circles(
     kind[system[((ends < 0) | ~(residual <= _INVARIANT)).any(-1)]] = Circle.UNDECIDED
 
     free = (~(stable | saddle).any(-1)).nonzero().squeeze(-1)
-    laps, period = _laps(family, free, plane, start, _STRIDE * radius)
+    laps, period = _laps(family, free, plane, start[free], _STRIDE * radius[free])
     kind[free] = torch.where(period.isnan(), Circle.NONE, Circle.CYCLE)
     periods = torch.full((len(points),), torch.nan, dtype=sweep.dtype)
     periods[free] = period
@@ -147,7 +156,7 @@ def _follow(
     x: Float[Tensor, "m d"],
     arrived: Callable[[Tensor, Tensor, Tensor], Tensor],
     origin: Float[Tensor, "m d"],
-    stride: float,
+    stride: Float[Tensor, " m"],
     steps: int,
 ) -> tuple[Float[Tensor, "T m d"], Float[Tensor, "T-1 m d"], Float[Tensor, "T m"], Int[Tensor, " m"]]:
     """Orbits of states x with their velocities and times, until they have arrived, and where, or -1.
@@ -159,7 +168,7 @@ def _follow(
     identity = torch.eye(x.shape[-1], dtype=x.dtype)
     end = torch.full_like(system, -1)
     v, t = torch.zeros_like(x), torch.zeros_like(x[:, 0])
-    allowed = torch.full_like(t, stride)
+    allowed = stride
     going = torch.arange(len(system))
     orbits, velocities, times = [x], [], [t]
     for _ in range(steps):
@@ -181,7 +190,7 @@ def _follow(
         v[going] = f
         x[going] += step * good.unsqueeze(-1)
         t[going] += dt.squeeze(-1) * good
-        allowed[going] = (length * torch.where(good, 4, 0.25)).clamp(max=stride)
+        allowed[going] = (length * torch.where(good, 4, 0.25)).minimum(stride[going])
         orbits.append(x)
         velocities.append(v)
         times.append(t)
@@ -196,8 +205,8 @@ def _laps(
     family: Family,
     system: Int[Tensor, " m"],
     plane: Callable[[Tensor], Tensor],
-    start: Float[Tensor, " d"],
-    stride: float,
+    start: Float[Tensor, "m d"],
+    stride: Float[Tensor, " m"],
 ) -> tuple[Float[Tensor, "m T d"], Float[Tensor, " m"]]:
     """The last lap of each orbit of ``start``, and its time: negative if clockwise, NaN if it does not close."""
     m, samples = len(system), torch.linspace(0, 2 * torch.pi, _LAP)
@@ -207,8 +216,8 @@ def _laps(
         angle[which] += _unwrapped(plane(torch.stack([before, after])))[-1]
         return torch.where(angle[which].abs() > 4.1 * torch.pi, 0, -1)
 
-    nowhere = torch.full((m, len(start)), torch.inf, dtype=start.dtype)
-    orbits, _, times, _ = _follow(family, system, start.expand(m, -1), arrived, nowhere, stride, _LAPS)
+    nowhere = torch.full_like(start, torch.inf)
+    orbits, _, times, _ = _follow(family, system, start, arrived, nowhere, stride, _LAPS)
     angle = _unwrapped(plane(orbits)).nan_to_num(0)
     sense = torch.sign(angle[-1])
     # The angle so far, as an increasing clock: only where it goes forward is the orbit a function of it.

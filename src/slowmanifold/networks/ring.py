@@ -46,7 +46,7 @@ class HeadDirectionRing:
 
     def velocity(self, h: Float[Tensor, "*#batch N"]) -> Float[Tensor, "*batch N"]:
         """h' = -h + W relu(h) + b, per tau."""
-        return (torch.relu(h).unsqueeze(-2) @ self.W.mT).squeeze(-2) + self.b - h
+        return torch.einsum("...jk,...k->...j", self.W, torch.relu(h)) + self.b - h
 
     def jacobian(self, h: Float[Tensor, "*#batch N"]) -> Float[Tensor, "*batch N N"]:
         """-1 + W diag(h > 0); a unit at its threshold counts as silent."""
