@@ -96,7 +96,8 @@ def render(
             if place is not None:
                 ax.set_position(place)
         png = io.BytesIO()
-        page.savefig(png, format="png", dpi=200, metadata={"Software": None})
+        # Little compression: a sixth more bytes for a tenth less time.
+        page.savefig(png, format="png", dpi=200, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     return png.getvalue(), [ax.get_position(original=True) for ax in page.axes]
 
 
