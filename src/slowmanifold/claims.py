@@ -18,6 +18,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,12 @@ def load(path: Path) -> dict[str, Record]:
     return records
 
 
+@lru_cache(maxsize=1)
+def load_once(path: Path, changed: int, size: int) -> dict[str, Record]:
+    """The records of a file in a given state: a chapter measures many claims, and reading them all takes a while."""
+    return load(path)
+
+
 def one_line(text: Any) -> str:
     """Words as a paragraph: how YAML broke its lines does not matter."""
     return " ".join(str(text).split())
@@ -214,7 +221,9 @@ def claim(id: str, measured: Any) -> None:
     """
     from IPython.display import display
 
-    records = load(find())
+    path = find()
+    state = path.stat()
+    records = load_once(path, state.st_mtime_ns, state.st_size)
     if id not in records:
         raise ValueError(f"claim {id!r} has no record in claims.yml")
     record = records[id]
