@@ -1,4 +1,4 @@
-"""Exponents, multipliers and adjoints: linear systems, identities, limits, independent computations."""
+"""Exponents and adjoints: linear systems, identities, limits, independent computations."""
 
 import math
 
@@ -7,16 +7,14 @@ import torch
 from torch.testing import assert_close
 
 from slowmanifold.dynamics.flow import iterate, jacobian_of, tangent_map
+from slowmanifold.dynamics.cycles import floquet_multipliers
 from slowmanifold.dynamics.lyapunov import (
-    NoCycle,
     adjoint_norms,
-    floquet_multipliers,
     largest_exponent,
     lyapunov_spectrum,
     planar_spectrum,
 )
-from slowmanifold.networks.oscillator import GRU, TanhRNN, block_rotation, rotation
-from slowmanifold.networks.ring import PlanarRing
+from slowmanifold.networks.oscillator import TanhRNN, block_rotation, rotation
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -176,40 +174,6 @@ class TestTwoTrajectories:
             largest_exponent(dense.step, normal(5, 6), torch.zeros(6, dtype=torch.float64), 10)
         with pytest.raises(ValueError, match="steps is 0"):
             largest_exponent(dense.step, normal(5, 6), normal(6), 0)
-
-
-class TestFloquet:
-    @pytest.mark.parametrize("network", [TanhRNN(rotation(1.5, 0.5)), GRU.with_open_gates(rotation(3.0, 0.5))])
-    def test_multipliers(self, network):
-        cycle = floquet_multipliers(network.velocity, network.jacobian, start, transient=30.0)
-        assert abs(cycle.multipliers[0] - 1) < 1e-7
-        exponents = lyapunov_spectrum(
-            network.velocity, network.jacobian, cycle.point, 240, dt=cycle.period / 40, transient=80, every=4
-        ).exponents
-        assert_close(cycle.multipliers.abs().log() / cycle.period, exponents, rtol=0, atol=1e-5)
-
-    def test_circle_with_a_closed_form(self):
-        """r' = r (1 - r), theta' = 2: period pi, multipliers 1 and exp(-pi)."""
-        ring, turn = PlanarRing(), numbers(0, -2, 2, 0).view(2, 2)
-        cycle = floquet_multipliers(
-            lambda x: ring.velocity(x) + x @ turn.mT,
-            lambda x: ring.jacobian(x) + turn,
-            start,
-            transient=30.0,
-            tol=1e-10,
-        )
-        assert cycle.period == pytest.approx(math.pi, abs=1e-9)
-        assert_close(cycle.multipliers.real, numbers(1, math.exp(-math.pi)), rtol=0, atol=1e-9)
-        assert cycle.point.norm().item() == pytest.approx(1, abs=1e-9)
-
-    def test_no_cycle(self):
-        rest = TanhRNN(rotation(0.8, 0.5))
-        with pytest.raises(NoCycle, match="at rest"):
-            floquet_multipliers(rest.velocity, rest.jacobian, start)
-        with pytest.raises(NoCycle, match="does not come back within 50 tau"):
-            floquet_multipliers(
-                lambda x: 0 * x + 1.0, lambda x: torch.zeros(2, 2, dtype=torch.float64), start, longest=50.0
-            )
 
 
 class TestAdjoint:
