@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from slowmanifold.dynamics.flow import iterate, jacobian_of, tangent_map
 from slowmanifold.dynamics.cycles import floquet_multipliers
+from slowmanifold.dynamics.flow import iterate, jacobian_of, tangent_map
 from slowmanifold.dynamics.lyapunov import (
     adjoint_norms,
     largest_exponent,
