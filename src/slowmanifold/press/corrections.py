@@ -28,12 +28,12 @@ POINT = re.compile(r"\*\*(?P<where>[^*]+?)\.\*\* +(?P<text>.+)")
 
 @dataclass(frozen=True)
 class Correction:
-    """A point of a chapter's box: the paper and the place there, what we say of it, and the label of the box."""
+    """A point of a chapter's box: the paper and the place there, what we say of it, the chapter's title, the label."""
 
     paper: str
     where: str
     text: str
-    chapter: str
+    title: str
     box: str
 
     @property
@@ -47,6 +47,7 @@ class Correction:
 
 def corrections(chapter: Chapter) -> Iterator[Correction]:
     """The points of a chapter's boxes; ``Failed`` names a box without its paper or label, or a point without a place."""
+    title = re.search(r"^# (.+)$", chapter.text, re.MULTILINE)[1]
     for box in BOX.finditer(chapter.text):
         if box["paper"] not in SOURCES or not box["name"]:
             raise Failed(
@@ -58,7 +59,7 @@ def corrections(chapter: Chapter) -> Iterator[Correction]:
             found = POINT.fullmatch(words)
             if found is None:
                 raise Failed(f"chapter {chapter.name}: a correction begins with its place in bold, not {words[:60]!r}")
-            yield Correction(box["paper"], found["where"], found["text"], chapter.name, box["name"])
+            yield Correction(box["paper"], found["where"], found["text"], title, box["name"])
 
 
 def write(chapters: Iterable[Chapter], folder: Path) -> None:
@@ -74,5 +75,5 @@ def listing(found: Iterable[Correction], paper: str) -> str:
     lines = []
     for where, those in groupby(own, key=lambda one: one.where):
         lines.append(where)
-        lines += [f": {one.text} {{ref}}`→ <{one.box}>`\n" for one in those]
+        lines += [f": {one.text} – {{ref}}`{one.title} <{one.box}>`\n" for one in those]
     return "\n".join(lines) + "\n"

@@ -68,7 +68,8 @@ class WriteIndex(SphinxPostTransform):
                 key = plain(name)
                 if main or key not in names:
                     names[key] = name  # as the glossary writes it
-                uses[key].setdefault(page, (not main, label))
+                if main or page not in uses[key]:
+                    uses[key][page] = (not main, label)
         found = []
         for letter, keys in groupby(sorted(uses), key=lambda key: key[0]):
             found += [nodes.rubric("", letter.upper()), nodes.bullet_list(classes=["index-of-terms"])]
