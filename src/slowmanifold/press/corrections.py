@@ -41,12 +41,12 @@ class Correction:
         """By sections, the abstract first; other places follow in the order of the chapters."""
         if self.where.startswith("Abstract"):
             return (0,)
-        section = re.match(r"Secs?\. (\d+)(?:\.(\d+))?(?:\.(\d+))?", self.where)
+        section = re.match(r"Secs?\.? (\d+)(?:\.(\d+))?(?:\.(\d+))?", self.where)
         return tuple(int(number or 0) for number in section.groups()) if section else (math.inf,)
 
 
 def corrections(chapter: Chapter) -> Iterator[Correction]:
-    """The points of a chapter's boxes; ``Failed`` names a box without its paper or label, or a point without a place."""
+    """The points of a chapter's boxes; ``Failed`` names a box without paper or label, or a point without its place."""
     title = re.search(r"^# (.+)$", chapter.text, re.MULTILINE)[1]
     for box in BOX.finditer(chapter.text):
         if box["paper"] not in SOURCES or not box["name"]:
