@@ -335,6 +335,7 @@ def test_a_second_build_says_that_another_is_at_work_and_leaves_it_alone(book, u
 # A build that a kill -9 ends in the middle of a function, when half of its work is done.
 KILLED = """\
 import os, shutil, signal
+import nbformat
 from slowmanifold.press import build, cli, execute
 def die(*arguments, **options):
     {half}
@@ -347,7 +348,7 @@ cli.main()
 
 def test_a_build_killed_while_it_writes_a_notebook_shows_no_half_of_it(book, instant):
     book.chapter("one")
-    half = KILLED.format(function="execute.nbformat.write", half="arguments[1].write_text('{half')")
+    half = KILLED.format(function="nbformat.write", half="arguments[1].write_text('{half')")
     assert book.press("build", driver=half).returncode == -9
     assert book.runs == {"one": 1}
     assert not list((book.root / "_build").rglob("*.ipynb"))

@@ -136,7 +136,7 @@ def test_the_cell_of_parameters_shows_the_values_of_the_run_and_the_injected_one
     drawn.build()
     first, *rest = [cell.source for cell in cells(drawn, "code")]
     assert first == "size = 5  # how many\nname = 'ß'  # it"
-    assert rest == drawn.project.chapters["one"].code[1:]
+    assert rest == drawn.project.chapters["one"].parsed.code[1:]
 
 
 def test_a_claim_keeps_its_row_and_its_value_can_be_glued(drawn):

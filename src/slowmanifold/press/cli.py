@@ -197,7 +197,6 @@ def value(text: str, default: Any) -> Any:
 def status(profile: str) -> None:
     """Say of each chapter whether it is fresh or stale, which part of its key changed, and its last seconds."""
     from slowmanifold.press.build import states
-    from slowmanifold.press.execute import RECORD
 
     book = project()
     found = states(book, book.check_profile(profile))
@@ -205,9 +204,8 @@ def status(profile: str) -> None:
     for name, state in found.items():
         verdict = f"stale: {', '.join(state.stale)}" if state.stale else "fresh"
         last = ""
-        if state.executed is not None:
-            record = state.executed.metadata[RECORD]
-            last = f"  (last run {record['date']}, {record['seconds']:.1f} s)"
+        if state.record is not None:
+            last = f"  (last run {state.record['date']}, {state.record['seconds']:.1f} s)"
         click.echo(f"{name:{width}}  {verdict}{last}")
 
 
