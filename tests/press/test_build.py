@@ -5,8 +5,8 @@ import os
 import pytest
 
 from slowmanifold.press import build as building
-from slowmanifold.press.build import run_aside, states
-from slowmanifold.press.chapters import Failed, Refused
+from slowmanifold.press.build import State, run_aside, states, to_run
+from slowmanifold.press.chapters import Chapter, Failed, Refused
 from slowmanifold.press.cli import Lines
 from slowmanifold.press.execute import Failure, Run
 from slowmanifold.press.site import SiteError
@@ -316,6 +316,15 @@ WAIT = "import os, time\nwhile not os.path.exists(os.environ['RUNS'] + '-go'):\n
 
 def go():
     open(os.environ["RUNS"] + "-go", "w").close()
+
+
+def test_what_took_longest_runs_first_and_what_never_ran_before_all(book):
+    def state(name, seconds, key):
+        record = {"key": {"code cells": "a"}, "seconds": seconds} if seconds else None
+        return State(Chapter(name, book.page(name)), {}, {"code cells": key}, record, book.root)
+
+    states = [state("short", 1.0, "b"), state("fresh", 9.0, "a"), state("long", 3.0, "b"), state("new", None, "b")]
+    assert list(to_run(states)) == ["new", "long", "short"]
 
 
 def test_a_second_build_says_that_another_is_at_work_and_leaves_it_alone(book, until):

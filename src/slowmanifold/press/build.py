@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -103,6 +104,16 @@ def execute(
     return failures
 
 
+def to_run(chapters: Iterable[State]) -> dict[str, dict[str, Any]]:
+    """Name and parameters of those of ``chapters`` that are stale; what took longest last time comes first.
+
+    So the cores end together; a chapter that never ran may take any time.
+    """
+    stale = [state for state in chapters if state.stale]
+    stale.sort(key=lambda state: state.record["seconds"] if state.record else math.inf, reverse=True)
+    return {state.chapter.name: state.parameters for state in stale}
+
+
 @dataclass(frozen=True)
 class Built:
     """What a build did."""
@@ -121,7 +132,7 @@ def build(
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     with alone(project):
         before = states(project, profile)
-        stale = {name: before[name].parameters for name in chosen if before[name].stale}
+        stale = to_run(before[name] for name in chosen)
         failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         after = states(project, profile) if stale else before
         remade = publish(project, profile, after, failures)
@@ -135,7 +146,7 @@ def fresh_runs(
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     with alone(project):
         before = states(project, profile)
-        stale = {name: before[name].parameters for name in chosen if before[name].stale}
+        stale = to_run(before[name] for name in chosen)
         failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         for name, failure in failures.items():
             raise Failed(f"chapter {name} failed in {failure}")
