@@ -129,7 +129,7 @@ def ledger_page(book: Path, measurements: Mapping[str, Measurement], runs: Mappi
         + "</tbody>"
         for (source, heading), records in groups.items()
     )
-    titles = "\n".join(f"{source}\n: {paper.title}\n" for source, paper in papers.items())
+    titles = "; ".join(f"*{source}*: {paper.title}" for source, paper in papers.items())
     return f"""# The ledger
 
 Every claim of the papers that the book measures, in the order of the papers, with the value that the paper gives or
@@ -138,7 +138,8 @@ printed; it is *corrected* where it holds once a misprint is mended; it *deviate
 then we say what we find; it is *open* while no chapter measures it. Each name leads to the cell that measured it.
 Of {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
 
-{titles}
+The papers are {titles}.
+
 {at_paper_scale(found.values())}
 
 ```{{raw}} html
@@ -158,9 +159,7 @@ def counted(words: Iterable[str]) -> str:
 def at_paper_scale(found: Iterable[Entry]) -> str:
     """What the paper runs say of the claims, in a paragraph; it names each claim on which this build differs."""
     found = list(found)
-    text = (
-        "The runs at paper scale are recorded ({ref}`when and how <paper-runs>`) and judged by today's tolerances: "
-    )
+    text = "The runs at paper scale are recorded ({ref}`when and how <paper-runs>`) and judged by today's tolerances: "
     text += f"{counted(entry.scale for entry in found)}. "
     if differing := [entry.record.id for entry in found if entry.scale == "differs"]:
         text += f"They differ in {', '.join(f'[{name}](#ledger-{name})' for name in differing)}. "

@@ -167,7 +167,7 @@ def execution_page(records: Mapping[str, Mapping[str, Any]], runs: Mapping[str, 
         "|---|---|---:|---:|---|---|---|",
     ]
     for name, record in records.items():
-        paper = f"{runs[name].facts['seconds']:.1f}" if name in runs else "not recorded"
+        paper = f"{runs[name].facts['seconds']:.1f}" if name in runs else "–"
         lines.append(
             f"| [](./{name}) | {record['profile']} | {record['seconds']:.1f} | {paper} | {record['date']} "
             f"| `{record['commit']}` | `{short(record['key'])}` |"

@@ -36,23 +36,25 @@ def file(project: Project) -> Path:
 
 
 def recorded(project: Project) -> dict[str, dict[str, Any]]:
-    """The records by chapter as they were written; none without the file, ``Refused`` if it cannot be read."""
+    """The records by chapter as they were written; none without the file, ``Refused`` if it is not such a file."""
     try:
-        return json.loads(file(project).read_text())
+        found = json.loads(file(project).read_text())
+        if all({*FACTS, "key", "claims"} <= set(told) for told in found.values()):
+            return found
+        raise Refused(f"book/results/paper.json: each chapter needs {', '.join((*FACTS, 'key', 'claims'))}")
     except FileNotFoundError:
         return {}
-    except json.JSONDecodeError as error:
-        raise Refused(f"book/results/paper.json: is not JSON: {error}") from None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Refused(f"book/results/paper.json: cannot be read: {error}") from None
 
 
 def load(project: Project) -> dict[str, PaperRun]:
     """The recorded runs of the chapters that the book has, each compared with its chapter as it is now."""
     kept, runs = recorded(project), {}
-    for name in [name for name in project.chapters if name in kept]:
-        told = kept[name]
-        chapter = project.chapters[name]
-        now = compared(project.key(chapter, project.parameters(chapter, PROFILE)))
-        runs[name] = PaperRun({fact: told[fact] for fact in FACTS}, told["claims"], changes(told["key"], now))
+    for name, chapter in project.chapters.items():
+        if told := kept.get(name):
+            now = compared(project.key(chapter, project.parameters(chapter, PROFILE)))
+            runs[name] = PaperRun({fact: told[fact] for fact in FACTS}, told["claims"], changes(told["key"], now))
     return runs
 
 
