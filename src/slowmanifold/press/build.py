@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from slowmanifold.claims import REPORT
-from slowmanifold.press import api, ledger
+from slowmanifold.press import api, ledger, paper_runs
 from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, claims_measured, digest, records_key
 from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, read, record, run_all, write
 from slowmanifold.press.site import SiteError
@@ -288,6 +288,7 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
         uses = [what for what, users in used.items() if listed and name in users]
         pages.stage(state.chapter, state.executed, staged / "book", notices[name], uses)
     measured = ledger.collect(runs)
-    (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book / "claims.yml", measured))
+    at_paper_scale = paper_runs.load(project)
+    (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book, measured, at_paper_scale))
     records = {name: run.metadata[RECORD] for name, run in runs.items()}
-    (staged / "book" / "execution.md").write_text(pages.execution_page(records))
+    (staged / "book" / "execution.md").write_text(pages.execution_page(records, at_paper_scale))
