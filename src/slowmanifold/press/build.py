@@ -273,7 +273,7 @@ def site_key(project: Project, profile: str, chapters: Mapping[str, State], noti
 
 def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str, str], staged: Path) -> None:
     """Write the complete sources of the site: settings, prose pages, executed chapters, ledger and execution page."""
-    from slowmanifold.press import pages
+    from slowmanifold.press import corrections, evidence, pages
 
     runs = {name: state.executed for name, state in chapters.items() if state.record is not None}
     text = [path.name for path in project.book.glob("*.md") if path.stem in chapters]
@@ -288,6 +288,8 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
         uses = [what for what, users in used.items() if listed and name in users]
         pages.stage(state.chapter, state.executed, staged / "book", notices[name], uses)
     measured = ledger.collect(runs)
+    (staged / "book" / evidence.FILE).write_text(evidence.evidence(project.records, measured))
+    corrections.write([state.chapter for state in chapters.values()], staged / "book")
     at_paper_scale = paper_runs.load(project)
     (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book, measured, at_paper_scale))
     records = {name: run.metadata[RECORD] for name, run in runs.items()}

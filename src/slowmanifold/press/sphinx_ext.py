@@ -76,7 +76,8 @@ class PairFigures(SphinxTransform):
                 continue
             stem, alt = image["uri"].removesuffix(LIGHT), image.get("alt", "")
             described = Path(self.env.srcdir, Path(self.env.docname).parent, f"{stem}.slider.json")
-            slider = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else None
+            moves = described.is_file() and isinstance(image.parent, nodes.figure)  # elsewhere it is a picture of one
+            slider = json.loads(described.read_text(encoding="utf-8")) if moves else None
             pictures = frame(slider=slider)
             for k, value in enumerate(slider["values"] if slider else [""]):
                 first = slider is None or k == slider["first"]
@@ -198,6 +199,8 @@ def open_at_the_first_page(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     app.setup_extension("sphinx_proof")
+    app.setup_extension("slowmanifold.press.evidence")
+    app.setup_extension("slowmanifold.press.terms")
     app.add_domain(ParallelProofDomain, override=True)
     app.add_domain(QuickStandardDomain, override=True)
     # It numbers the chapters in the parent process, after all reading, but does not declare so.
