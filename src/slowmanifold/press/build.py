@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from nbformat import NotebookNode
 
 from slowmanifold.claims import REPORT
-from slowmanifold.press import api, ledger, pages
+from slowmanifold.press import api, benchmarks, ledger, pages
 from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest, records_key
 from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, measured, read, run_all, write
 from slowmanifold.press.site import SiteError
@@ -266,3 +266,5 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
     (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book / "claims.yml", measured))
     records = {name: run.metadata[RECORD] for name, run in runs.items()}
     (staged / "book" / "execution.md").write_text(pages.execution_page(records))
+    recorded = project.book / "results" / "benchmarks.json"
+    (staged / "book" / "benchmarks.md").write_text(benchmarks.benchmarks_page(recorded))
