@@ -36,10 +36,8 @@ MUTATIONS = [
     Mutation("swapped J_E and J_I", "networks/ring.py", "(J_I + J_E * torch.cos", "(J_E + J_I * torch.cos", "rings"),
     Mutation("n off by one", "networks/ring.py", "torch.arange(2, N - 1, ", "torch.arange(3, N, ", "rings"),
     Mutation("gate not applied", "networks/oscillator.py", "(1 - z) * (h - x)", "(h - x)", "limit_cycles"),
-    Mutation(
-        "transposed Jacobian", "networks/oscillator.py", "_apply(self.W.mT, (1", "_apply(self.W, (1", "limit_cycles"
-    ),
-    Mutation("g squared", "networks/reservoir.py", "W *= gain / math", "W *= gain**2 / math", "reservoir"),
+    Mutation("transposed Jacobian", "networks/reservoir.py", "return self.W @ (", "return self.W.mT @ (", "reservoir"),
+    Mutation("g squared", "theory/mean_field.py", "(sigma, gain * (", "(sigma, gain**2 * (", "reservoir"),
     Mutation("missing threshold", "networks/reservoir.py", "torch.relu(x - threshold)", "torch.relu(x)", "reservoir"),
     Mutation(
         "missing logarithm",
