@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from slowmanifold.claims import REPORT
-from slowmanifold.press import api, ledger, paper_runs
+from slowmanifold.press import api, benchmarks, ledger, paper_runs
 from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, claims_measured, digest, records_key
 from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, read, record, run_all, write
 from slowmanifold.press.site import SiteError
@@ -294,3 +294,5 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
     (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book, measured, at_paper_scale))
     records = {name: run.metadata[RECORD] for name, run in runs.items()}
     (staged / "book" / "execution.md").write_text(pages.execution_page(records, at_paper_scale))
+    recorded = project.book / "results" / "benchmarks.json"
+    (staged / "book" / "benchmarks.md").write_text(benchmarks.benchmarks_page(recorded))

@@ -47,7 +47,7 @@ def configuration(staged: str) -> dict[str, Any]:
     book = yaml.safe_load(Path(staged, "_config.yml").read_text(encoding="utf-8"))
     settings, _ = get_final_config(user_yaml=book, cli_config={"latex_individualpages": False})
     settings["extensions"] = [name for name in settings["extensions"] if name not in OUTSIDERS]
-    for name in ("html_static_path", "bibtex_bibfiles"):
+    for name in ("templates_path", "html_static_path", "bibtex_bibfiles"):
         settings[name] = [str(Path(staged, path)) for path in settings[name]]
     for name in ("html_logo", "html_favicon"):
         settings[name] = str(Path(staged, settings[name]))
