@@ -154,7 +154,7 @@ def test_a_run_of_a_chapter_that_has_changed_since_is_called_an_earlier_state(tm
     )
     assert "earlier state" not in fresh
     assert '<a class="ledger-earlier" href="execution.html#paper-runs">earlier state</a>' in rows(old)["a"]
-    assert "Of 1 values the chapter has changed" in old
+    assert "1 of these values were recorded at an *earlier state*" in old
 
 
 def test_the_table_is_one_block_of_html(tmp_path):

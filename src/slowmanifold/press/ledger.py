@@ -166,5 +166,5 @@ def at_paper_scale(found: Iterable[Entry]) -> str:
     if differing := [entry.record.id for entry in found if entry.scale == "differs"]:
         text += f"They differ in {', '.join(f'[{name}](#ledger-{name})' for name in differing)}. "
     if earlier := sum(entry.run is not None and bool(entry.run.changed) for entry in found):
-        text += f"Of {earlier} values the chapter has changed since they were recorded: they are of an *earlier state*."
+        text += f"{earlier} of these values were recorded at an *earlier state* of their chapter."
     return text.strip()
