@@ -4,7 +4,7 @@ PROFILE ?= quick
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: book read test lint bench clean
+.PHONY: book read test mutants kernels lint bench clean
 .DEFAULT_GOAL := book
 
 book: $(INSTALLED)  ## run the chapters that changed and make _build/html
@@ -17,6 +17,12 @@ test: $(INSTALLED)  ## unit tests, the gate over all chapters, the built book in
 	$(BIN)/slowmanifold build
 	$(BIN)/slowmanifold check
 	$(BIN)/pytest -n auto --dist loadscope
+
+mutants: $(INSTALLED)  ## a fault in the package turns a claim red: sixteen of them, each in a build of its own
+	$(BIN)/pytest -m slow tests/press/test_mutation.py
+
+kernels: $(INSTALLED)  ## the gate on other kernels of the linear algebra, with one thread and with two
+	$(BIN)/pytest -m slow tests/press/test_kernels.py
 
 lint: $(INSTALLED)  ## style, and who may import whom
 	$(BIN)/ruff check .

@@ -5,12 +5,13 @@ passes; torch.nn.RNN with a torch.nn.Linear readout and automatic differentiatio
 under automatic differentiation. All get their inputs in the layout they like best, and must agree.
 """
 
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 import torch
+from table import Ratio, show
 
 from slowmanifold.learning.landscape import flatten, unflatten
 from slowmanifold.learning.maintenance import loss_and_gradient
@@ -64,7 +65,7 @@ def loop_epoch(network: RateNetwork, inputs: torch.Tensor, targets: torch.Tensor
     return epoch
 
 
-def main() -> int:
+def main() -> Iterator[Ratio]:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     network = bounded_line_attractor(1.0, 100.0)
@@ -102,26 +103,25 @@ def main() -> int:
         its_loss = its_loss if isinstance(its_loss, float) else its_loss[0, 0].item()
         off = ((its_gradient.view(-1, 15)[0] - gradient) / gradient).abs().max().item()
         if abs(its_loss / loss - 1) > 1e-10 or off > 1e-9:
-            print(f"{name} disagrees: loss {its_loss} against {loss}, gradient off by {off:.1e}")
-            return 1
+            raise SystemExit(f"{name} disagrees: loss {its_loss} against {loss}, gradient off by {off:.1e}")
 
-    print(f"{NETWORKS} networks, {TRIALS} trials, {STEPS} steps, float64, one thread; best of {REPEATS}, per network:")
     best = {name: min(times) for name, times in seconds.items()}
-    for name, time in best.items():
-        print(f"  {1e3 * time:8.2f} ms   {best['torch.nn.RNN'] / time:5.1f} times torch.nn.RNN   {name}")
     bandwidth = 2 * memory.nbytes / min(copies)
     # The least that must cross the memory bus: states are written once and read once, inputs and targets read twice.
     states, drives = 8 * 2 * STEPS * TRIALS, 8 * 3 * STEPS * TRIALS
     for name, moved in (("own", 2 * states + 2 * drives), ("the same", 2 * states + 2 * drives / NETWORKS)):
         rate = moved / best[next(key for key in best if name in key)]
         print(
-            f"  {name} trials: {rate / 1e9:.1f} GB/s of states and inputs, "
+            f"{name} trials: {rate / 1e9:.1f} GB/s of states and inputs, "
             f"{rate / bandwidth:.0%} of what a copy moves ({bandwidth / 1e9:.1f} GB/s)"
         )
-    ratio = best["torch.nn.RNN"] / best["written out, each network its own trials"]
-    print(f"aim: at least {TARGET} times torch.nn.RNN, {'met' if ratio >= TARGET else 'missed'}")
-    return int(ratio < TARGET)
+    what = f"loss and gradient of an integrator of two units, {TRIALS} trials of {STEPS} steps"
+    how = f"float64, one thread, best of {REPEATS}, a network; {NETWORKS} networks here"
+    own, shared = (name for name in best if name.startswith("written out"))
+    yield Ratio(what, own, best[own], "torch.nn.RNN", best["torch.nn.RNN"], how, aim=TARGET)
+    yield Ratio(what, shared, best[shared], "torch.nn.RNN", best["torch.nn.RNN"], how)
+    yield Ratio(what, own, best[own], "loop under autograd", best["loop under autograd"], how)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    show(main())

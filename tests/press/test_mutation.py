@@ -37,14 +37,10 @@ MUTATIONS = [
     Mutation("n off by one", "networks/ring.py", "torch.arange(2, N - 1, ", "torch.arange(3, N, ", "rings"),
     Mutation("gate not applied", "networks/oscillator.py", "(1 - z) * (h - x)", "(h - x)", "limit_cycles"),
     Mutation("transposed Jacobian", "networks/reservoir.py", "return self.W @ (", "return self.W.mT @ (", "reservoir"),
-    Mutation("g squared", "theory/mean_field.py", "(sigma, gain * (", "(sigma, gain**2 * (", "reservoir"),
+    Mutation("g for g squared", "theory/mean_field.py", "beta_1 = gain**2 *", "beta_1 = gain *", "reservoir"),
     Mutation("missing threshold", "networks/reservoir.py", "torch.relu(x - threshold)", "torch.relu(x)", "reservoir"),
     Mutation(
-        "missing logarithm",
-        "dynamics/lyapunov.py",
-        "R.diagonal(dim1=-2, dim2=-1).abs().log()",
-        "R.diagonal(dim1=-2, dim2=-1).abs()",
-        "limit_cycles",
+        "product for quotient", "dynamics/lyapunov.py", "(volume.abs() / size)", "(volume.abs() * size)", "limit_cycles"
     ),
     Mutation("sign of the feedback", "dynamics/response.py", "closed[0] += self.b", "closed[0] -= self.b", "reservoir"),
     Mutation("wrong exponent", "theory/mean_field.py", "(gain / sigma) ** 2 *", "(gain / sigma) ** 1 *", "reservoir"),

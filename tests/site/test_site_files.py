@@ -111,6 +111,12 @@ def test_every_figure_has_a_twin_a_caption_and_its_data(site: Path, page: str) -
         assert figure.select(".legend a.download"), "the strip under a figure offers its data"
 
 
+def test_pages_are_light(site: Path) -> None:
+    sizes = {path.relative_to(site).as_posix(): path.stat().st_size for path in site.rglob("*.html")}
+    assert {name: size for name, size in sizes.items() if size > 4e6} == {}
+    assert sum(sizes.values()) < 40e6
+
+
 @pytest.mark.parametrize(
     "part", ["figure", "[data-values]", "div.claim", "div.solution", "div.math", "div.colophon", "table.ledger"]
 )
