@@ -9,6 +9,9 @@ from torch import Tensor
 
 from slowmanifold.dynamics.flow import Field, Jacobian
 
+_SAFE = 1e-4  # ratio of the lengths of perturbations down to which products of them are precise enough
+_TINY = 1e-100  # length of perturbations whose products come near the end of the range of numbers
+
 Planar = Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 """A map of the plane: (x, y) to its value (u, v) and its derivative's entries (J11, J12, J21, J22), all separate."""
 
@@ -65,10 +68,25 @@ def lyapunov_spectrum(
     for index in range(-transient // every, steps // every):
         for _ in range(every):
             x, Q = advance(x, Q)
-        Q, R = torch.linalg.qr(Q)
+        Q, growth = _orthonormalise(Q)
         if index >= 0:
-            _accumulate(rates, weights[index], R.diagonal(dim1=-2, dim2=-1).abs().log())
+            _accumulate(rates, weights[index], growth.log())
     return LyapunovSpectrum(*_estimate(rates / (every * (dt or 1.0))))
+
+
+def _orthonormalise(M: Float[Tensor, "*batch d k"]) -> tuple[Float[Tensor, "*batch d k"], Float[Tensor, "*batch k"]]:
+    """Q and the sizes of R's diagonal for M = QR, by Cholesky's decomposition M^T M = R^T R where that is safe.
+
+    Q = M R^-1 is then orthonormal to 1e-16 times the squared ratio of the diagonal, here at most 1e-8, and M = QR holds
+    to rounding: so what Q lacks in one decomposition the next one makes up for, and the errors do not add up. The
+    Householder decomposition, for wider ratios, takes about three times as long.
+    """
+    L, failed = torch.linalg.cholesky_ex(M.mT @ M)
+    size = L.diagonal(dim1=-2, dim2=-1)
+    if not failed.any() and (size.amin(-1) > _SAFE * size.amax(-1).clamp(min=_TINY)).all():
+        return torch.linalg.solve_triangular(L.mT, M, upper=True, left=False), size
+    Q, R = torch.linalg.qr(M)
+    return Q, R.diagonal(dim1=-2, dim2=-1).abs()
 
 
 def _require_parts(steps: int, transient: int, every: int) -> None:

@@ -86,6 +86,14 @@ class TanhRNN(_Flow):
         slope = 1 - self.rate(x, I) ** 2
         return slope.unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
 
+    def step_jacobian(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None, dt: float = 1.0
+    ) -> Float[Tensor, "*batch d d"]:
+        """Derivative of :meth:`step` with respect to the state; for the map just diag(1 - tanh^2) W."""
+        if dt == 1:
+            return (1 - self.rate(x, I) ** 2).unsqueeze(-1) * self.W
+        return super().step_jacobian(x, I, dt)
+
     def pullback(
         self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
     ) -> Float[Tensor, "*batch d"]:
