@@ -118,6 +118,17 @@ class TestSpectrum:
         found = lyapunov_spectrum(lambda x: x, lambda x: size * turn, normal(4), 8)
         assert_close(found.exponents, numbers(size).log().expand(4), rtol=1e-13, atol=1e-13)
 
+    def test_perturbations_need_no_jacobian(self):
+        x0 = 0.5 * normal(5, 6)
+        given = spectrum_of_map(dense, x0, 40).exponents
+        assert_close(lyapunov_spectrum(dense.pushforward, None, x0, 40).exponents, given, rtol=0, atol=1e-10)
+
+        def tangent(x, M):
+            return dense.velocity(x), dense.jacobian(x) @ M
+
+        given = lyapunov_spectrum(dense.velocity, dense.jacobian, x0, 40, dt=0.1).exponents
+        assert_close(lyapunov_spectrum(tangent, None, x0, 40, dt=0.1).exponents, given, rtol=0, atol=1e-10)
+
     def test_error_estimates_convergence(self):
         net = TanhRNN(rotation(1.5, 0.5))
         short, long = (spectrum_of_map(net, start, n).error for n in (60, 1200))
