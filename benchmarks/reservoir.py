@@ -21,7 +21,7 @@ from slowmanifold.theory.mean_field import single_target, solve
 
 TARGETS, GAIN = [0.5, 1.0, 1.5], 1.0
 LARGEST = int(sys.argv[1]) if len(sys.argv) > 1 else 3000  # neurons of the network whose dense eigenvalues are found
-AIMS = {"krylov": 40, "phase diagram": 5}
+AIMS = {"krylov": 25, "phase diagram": 2}
 
 
 def timed(function, repeats=3):
