@@ -99,8 +99,8 @@ class ReluFixedPoints(Equilibria):
     degenerate: Bool[Tensor, "*batch n"]  # supports with a singular linear system: a continuum, or nothing
     continuum: Bool[Tensor, "*batch n"]  # those of them that do hold a continuum of fixed points
     weights: Float[Tensor, "*batch d d"]  # the network's
-    form: str
-    leak: Float[Tensor, "*batch d d"] | None
+    form: str  # "rate" or "preactivation"
+    leak: Float[Tensor, "*batch d d"] | None  # None for 1
 
     @property
     def _found(self) -> Bool[Tensor, "*batch n"]:
@@ -193,7 +193,8 @@ def relu_fixed_points(
             raise ValueError(f"{name} has {int((~values.isfinite()).sum())} values that are not finite")
 
     batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1], () if leak is None else leak.shape[:-2])
-    weights, rest = W.expand(*batch, d, d), None if leak is None else leak.expand(*batch, d, d)
+    # Copies: Jacobians are made when asked for, from the weights of now.
+    weights, rest = W.expand(*batch, d, d).clone(), None if leak is None else leak.expand(*batch, d, d).clone()
     if leak is not None:
         inverse, singular = torch.linalg.inv_ex(leak)
         if singular.any():
