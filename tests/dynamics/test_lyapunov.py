@@ -104,6 +104,31 @@ class TestSpectrum:
         errors = [(x - fine).abs().max().item() for x in coarse]
         assert errors[0] / errors[1] == pytest.approx(16, rel=0.25)
 
+    @pytest.mark.parametrize("least", [1e-2, 1e-7])  # M^T M serves for the first, not for the second
+    @pytest.mark.parametrize("every", [1, 2])
+    def test_however_wide_the_exponents_lie_apart(self, least, every):
+        P, rates = torch.linalg.qr(normal(5, 3, 3))[0], numbers(1.5, 0.3, least)
+        A = P * rates @ P.mT
+        found = lyapunov_spectrum(lambda x: x, lambda x: A, normal(5, 3), 40, transient=40, every=every)
+        assert_close(found.exponents, rates.log().expand(5, 3), rtol=0, atol=1e-11 / least**0.5)
+
+    @pytest.mark.parametrize("size", [1e-200, 1e-150, 1e-20, 1e20, 1e150])
+    def test_perturbations_may_become_very_short_or_long(self, size):
+        turn = torch.linalg.qr(normal(4, 4))[0]
+        found = lyapunov_spectrum(lambda x: x, lambda x: size * turn, normal(4), 8)
+        assert_close(found.exponents, numbers(size).log().expand(4), rtol=1e-13, atol=1e-13)
+
+    def test_perturbations_need_no_jacobian(self):
+        x0 = 0.5 * normal(5, 6)
+        given = spectrum_of_map(dense, x0, 40).exponents
+        assert_close(lyapunov_spectrum(dense.pushforward, None, x0, 40).exponents, given, rtol=0, atol=1e-10)
+
+        def tangent(x, M):
+            return dense.velocity(x), dense.jacobian(x) @ M
+
+        given = lyapunov_spectrum(dense.velocity, dense.jacobian, x0, 40, dt=0.1).exponents
+        assert_close(lyapunov_spectrum(tangent, None, x0, 40, dt=0.1).exponents, given, rtol=0, atol=1e-10)
+
     def test_error_estimates_convergence(self):
         net = TanhRNN(rotation(1.5, 0.5))
         short, long = (spectrum_of_map(net, start, n).error for n in (60, 1200))

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
 from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.dynamics.supports import solve
 from slowmanifold.networks.line import bounded_line_attractor, identity_rnn, unbounded_line_attractor
 
 NONE, SECOND, FIRST, BOTH = range(4)  # the supports of two units, in the order of the result
@@ -319,3 +320,37 @@ class TestElimination:
         found = relu_fixed_points(W, tensor(1.0).expand(6), "preactivation")
         assert not found.continuum.any()
         assert (found.index.sum(-1) == 1).all()
+
+    @given(st.integers(1, 5), st.integers(0, 2**32), st.sampled_from([None, 1, 2]))
+    def test_nothing_is_lost_in_the_sieve(self, d, seed, digits):
+        """Rounded weights make singular systems, pivots of zero and units at threshold."""
+        W, b = normal(8, d, d, seed=seed), normal(8, d, seed=seed + 1)
+        if digits:
+            W, b = (digits * W).round() / digits, (digits * b).round() / digits
+        found = relu_fixed_points(W, b)
+        n = 2**d
+        each = solve(W.repeat_interleave(n, 0), b.repeat_interleave(n, 0), found.supports.repeat(8, 1))
+        h, exists, border, degenerate = (values.unflatten(0, (8, n)) for values in each)
+        assert torch.equal(found.exists, exists)
+        assert torch.equal(found.border, border)
+        assert not (found.degenerate & ~degenerate).any()
+        assert torch.equal(found.points[exists], (h * found.supports)[exists])
+
+    @pytest.mark.parametrize("form", ["rate", "preactivation"])
+    def test_eigenvalues_are_those_of_the_jacobians(self, form):
+        W = normal(200, 5, 5) * torch.rand(200, 1, 1, generator=torch.Generator().manual_seed(1)).double()
+        found = relu_fixed_points(W, normal(200, 5, seed=2), form)
+        values, whole = found.eigenvalues[found.exists], torch.linalg.eigvals(found.jacobians[found.exists])
+        assert len(whole) > 150
+        for power in range(1, 6):
+            assert_close((values**power).sum(-1), (whole**power).sum(-1), rtol=1e-9, atol=1e-9)
+        assert found.eigenvalues[~found.exists].isnan().all()
+
+    def test_many_networks_are_those_of_each_alone(self):
+        """More than are worked on at a time."""
+        W, b = head_direction_weights() + 1e-2 * normal(600, 6, 6), tensor(1.0).expand(6)
+        together = relu_fixed_points(W, b, "preactivation")
+        parts = [relu_fixed_points(part, b, "preactivation") for part in W.split(100)]
+        assert torch.equal(together.exists, torch.cat([part.exists for part in parts]))
+        assert torch.equal(together.kind, torch.cat([part.kind for part in parts]))
+        assert_close(together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12)

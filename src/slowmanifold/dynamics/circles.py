@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slowmanifold.dynamics.fixed_points import FixedPoints, Stability
+from slowmanifold.dynamics.fixed_points import Equilibria, FixedPoints, Stability
 from slowmanifold.dynamics.flow import Field, linearisation
 
 Family = Callable[[Tensor], Field]
@@ -60,7 +60,7 @@ class InvariantCircles:
 
 
 def invariant_circles(
-    family: Family, found: FixedPoints, plane: Callable[[Tensor], Tensor], start: Float[Tensor, "*#n d"]
+    family: Family, found: Equilibria, plane: Callable[[Tensor], Tensor], start: Float[Tensor, "*#n d"]
 ) -> InvariantCircles:
     """The attracting invariant circle of each of n systems, or that there is none.
 

@@ -4,20 +4,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Complex, Float, Int
-from scipy.optimize import linprog
 from torch import Tensor
 
 from slowmanifold.dynamics.flow import Field, linearisation
+from slowmanifold.dynamics.supports import all_supports, continua, eliminate, solve
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
-_ROUNDING = 16 * torch.finfo(torch.float64).eps  # relative error of a few operations
-_GROWTH = 1e8  # ratio of the pivots up to which elimination without pivot search is trusted
-_DOUBT = 1e-6  # a drive has the wrong sign if it is wrong by this much of the largest one
-_CHUNK = 256  # networks at a time: their tables stay in the processor's cache
-_SINGULAR = 1e13  # ratio of the pivots from which on a linear system counts as singular
+_CHUNK = 2**14  # sets of active units at a time: their tables stay in the processor's cache
 
 
 class Stability(IntEnum):
@@ -31,59 +26,121 @@ class Stability(IntEnum):
     BORDER = 5  # a unit is exactly at its threshold: there is no one linearisation
 
 
-@dataclass(frozen=True, eq=False)
-class FixedPoints:
-    """Fixed points of a flow with the derivative of the field there; leading axes are batch axes, n counts points.
+class Equilibria:
+    """Fixed points of a flow and what its linearisation says of them; leading axes are batch axes, n counts points.
 
-    A Jacobian of NaN stands for "no fixed point here": eigenvalues NaN, kind ``Stability.NONE``, index 0.
+    Where there is none: eigenvalues NaN, kind ``Stability.NONE``, index 0.
     """
 
     points: Float[Tensor, "*batch n d"]
-    jacobians: Float[Tensor, "*batch n d d"]
+    jacobians: Float[Tensor, "*batch n d d"]  # derivative of the field at each point, NaN where there is none
+
+    @cached_property
+    def _found(self) -> Bool[Tensor, "*batch n"]:
+        return ~self.jacobians[..., 0, 0].isnan()
+
+    @cached_property
+    def _rates(self) -> Complex[Tensor, "found d"]:
+        """Eigenvalues at the points that there are."""
+        return torch.linalg.eigvals(self.jacobians[self._found])
 
     @cached_property
     def eigenvalues(self) -> Complex[Tensor, "*batch n d"]:
         """Eigenvalues of the Jacobians (per tau), in no particular order."""
-        found = ~self.jacobians[..., 0, 0].isnan()
         eigenvalues = torch.full(self.points.shape, torch.nan, dtype=torch.complex128)
-        eigenvalues[found] = torch.linalg.eigvals(self.jacobians[found])
+        eigenvalues[self._found] = self._rates
         return eigenvalues
 
     @cached_property
     def kind(self) -> Int[Tensor, "*batch n"]:
         """One of :class:`Stability` for each point; say ``points[kind == Stability.SADDLE]``."""
-        rate = self.eigenvalues.real
-        zero = _ON_THE_AXIS * self.eigenvalues.abs().amax(-1, keepdim=True)
+        rate = self._rates.real
+        zero = _ON_THE_AXIS * self._rates.abs().amax(-1, keepdim=True)
         left, right = (rate < -zero).all(-1), (rate > zero).all(-1)
-        kind = torch.full(left.shape, Stability.SADDLE, dtype=torch.int8)
-        kind[(rate.abs() <= zero).any(-1)] = Stability.NONHYPERBOLIC
-        kind[left] = Stability.STABLE
-        kind[right] = Stability.UNSTABLE
-        kind[rate.isnan().any(-1)] = Stability.NONE
+        found = torch.full(left.shape, Stability.SADDLE, dtype=torch.int8)
+        found[(rate.abs() <= zero).any(-1)] = Stability.NONHYPERBOLIC
+        found[left] = Stability.STABLE
+        found[right] = Stability.UNSTABLE
+        kind = torch.full(self._found.shape, Stability.NONE, dtype=torch.int8)
+        kind[self._found] = found
         return kind
 
     @cached_property
     def index(self) -> Int[Tensor, "*batch n"]:
         """Poincaré index, the sign of det J: in the plane +1 for nodes and foci, -1 for saddles; 0 if undecided."""
-        size = self.eigenvalues.abs()
+        size = self._rates.abs()
         decided = (size > _ON_THE_AXIS * size.amax(-1, keepdim=True)).all(-1)
-        sign = (self.eigenvalues / size).prod(-1).real.round()
-        return torch.where(decided, sign, 0).to(torch.int8)
+        sign = (self._rates / size).prod(-1).real.round()
+        index = torch.zeros(self._found.shape, dtype=torch.int8)
+        index[self._found] = torch.where(decided, sign, 0).to(torch.int8)
+        return index
 
 
 @dataclass(frozen=True, eq=False)
-class ReluFixedPoints(FixedPoints):
+class FixedPoints(Equilibria):
+    """Fixed points with the derivative of the field there; a Jacobian of NaN stands for "no fixed point here"."""
+
+    points: Float[Tensor, "*batch n d"]
+    jacobians: Float[Tensor, "*batch n d d"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReluFixedPoints(Equilibria):
     """The 2^d candidates of a threshold-linear network, one for each set of active units (n = 2^d).
 
     ``points`` holds the solution of each support's linear system also where it is not a fixed point of the network
     (a virtual one: its linear flow is felt in the support's region all the same), and NaN where the system is singular.
     """
 
+    points: Float[Tensor, "*batch n d"]
     supports: Bool[Tensor, "n d"]  # the active units of each candidate
     exists: Bool[Tensor, "*batch n"]  # isolated candidates that are fixed points of the network
     border: Bool[Tensor, "*batch n"]  # those of them with a silent unit exactly at its threshold
     degenerate: Bool[Tensor, "*batch n"]  # supports with a singular linear system: a continuum, or nothing
     continuum: Bool[Tensor, "*batch n"]  # those of them that do hold a continuum of fixed points
+    weights: Float[Tensor, "*batch d d"]  # the network's
+    form: str  # "rate" or "preactivation"
+    leak: Float[Tensor, "*batch d d"] | None  # None for 1
+
+    @property
+    def _found(self) -> Bool[Tensor, "*batch n"]:
+        return self.exists
+
+    @cached_property
+    def _there(self) -> tuple[tuple[Tensor, ...], Bool[Tensor, "found d"], Float[Tensor, "found d d"]]:
+        """Of each fixed point its network, active units, and weights."""
+        *network, support = self.exists.nonzero().unbind(-1)
+        W = self.weights[tuple(network)]
+        return tuple(network), self.supports[support], W.expand(len(support), *W.shape[-2:])
+
+    @cached_property
+    def jacobians(self) -> Float[Tensor, "*batch n d d"]:
+        """Derivative of the field at each fixed point, NaN elsewhere."""
+        jacobians = self.points.new_full((*self.exists.shape, *self.weights.shape[-2:]), torch.nan)
+        jacobians[self.exists] = self._jacobians_there()
+        return jacobians
+
+    def _jacobians_there(self) -> Float[Tensor, "found d d"]:
+        network, active, W = self._there
+        if self.form == "rate":
+            return active.unsqueeze(-1) * W - torch.eye(W.shape[-1], dtype=W.dtype)
+        rest = torch.eye(W.shape[-1], dtype=W.dtype) if self.leak is None else self.leak[network]
+        return W * active.unsqueeze(-2) - rest
+
+    @cached_property
+    def _rates(self) -> Complex[Tensor, "found d"]:
+        """Without a leak matrix silent units have the eigenvalue -1; the others' are those of the active block."""
+        if self.leak is not None:
+            return torch.linalg.eigvals(self._jacobians_there())
+        _, active, W = self._there
+        rates = torch.full(active.shape, -1, dtype=torch.complex128)
+        size = active.sum(-1)
+        for k in size[size > 0].unique().tolist():
+            at = (size == k).nonzero()
+            units = active[at[:, 0]].nonzero()[:, 1].view(-1, k)
+            block = W[at.unsqueeze(-1), units.unsqueeze(-1), units.unsqueeze(-2)]
+            rates[at, torch.arange(k)] = torch.linalg.eigvals(block - torch.eye(k, dtype=W.dtype))
+        return rates
 
     @cached_property
     def kind(self) -> Int[Tensor, "*batch n"]:
@@ -113,9 +170,9 @@ def relu_fixed_points(
     multiplies them all: the fixed points are those of the weights L^-1 W and biases L^-1 b. ``W``, ``b`` and ``leak``
     may carry batch axes, which broadcast and come before the axis of the supports in the result.
 
-    Method: the supports are the leaves of a tree, unit by unit silent or active, and a unit that becomes active costs
-    one Gauss-Jordan pivot for the whole subtree: about 2 d multiplications a support where a linear solve takes d^3/3.
-    This sieves; the few candidates without a clearly wrong sign are factorised, with pivot search.
+    Method: one Gauss-Jordan pivot leads from a support to the one with one more active unit, about 2 d multiplications
+    each where a linear solve takes d^3/3. This sieves; the few candidates without a clearly wrong sign are factorised,
+    with pivot search. Eigenvalues are those of the active block, and -1 for each silent unit (without ``leak``).
 
     At the border: a unit at threshold, to the rounding error of the solve, counts as silent. So a point on a corner is
     found once, for its smallest support, flagged ``border`` and of kind ``Stability.BORDER``; its ``jacobians`` are
@@ -135,36 +192,29 @@ def relu_fixed_points(
         if values is not None and not values.isfinite().all():
             raise ValueError(f"{name} has {int((~values.isfinite()).sum())} values that are not finite")
 
-    weights, identity = W, torch.eye(d, dtype=W.dtype)
+    batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1], () if leak is None else leak.shape[:-2])
+    # Copies: Jacobians are made when asked for, from the weights of now.
+    weights, rest = W.expand(*batch, d, d).clone(), None if leak is None else leak.expand(*batch, d, d).clone()
     if leak is not None:
         inverse, singular = torch.linalg.inv_ex(leak)
         if singular.any():
             raise ValueError(f"leak is singular in {int((singular > 0).sum())} networks; allowed: regular matrices")
         W, b = inverse @ W, (inverse @ b.unsqueeze(-1)).squeeze(-1)
-    batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1])
     W, b = W.expand(*batch, d, d).reshape(-1, d, d), b.expand(*batch, d).reshape(-1, d)
-    supports = torch.cartesian_prod(*[torch.tensor([False, True])] * d).view(-1, d)
 
-    h = torch.empty(len(W), len(supports), d, dtype=W.dtype)
-    possible = torch.empty(len(W), len(supports), dtype=torch.bool)
-    for part in torch.arange(len(W)).split(_CHUNK):
-        h[part], possible[part] = _eliminate(W[part], b[part], supports)
-    exists, border, degenerate = (torch.zeros_like(possible) for _ in range(3))
-    at, support = possible.nonzero().unbind(-1)
-    h[at, support], exists[at, support], border[at, support], degenerate[at, support] = _factorise(
+    supports = all_supports(d)
+    h = W.new_empty(*supports.shape, len(W))
+    possible = torch.empty(len(supports), len(W), dtype=torch.bool)
+    length = max(_CHUNK >> d, 16)
+    for start in range(0, len(W), length):
+        part = slice(start, start + length)
+        possible[:, part] = eliminate(W[part], b[part], h[..., part])
+    h, (at, support) = h.permute(2, 0, 1), possible.T.nonzero().unbind(-1)
+    exists, border, degenerate = torch.zeros(3, len(W), len(supports), dtype=torch.bool)
+    h[at, support], exists[at, support], border[at, support], degenerate[at, support] = solve(
         W[at], b[at], supports[support]
     )
-    continuum = _continua(W, b, supports, degenerate)
-
-    at, support = exists.nonzero().unbind(-1)
-    active = supports[support]
-    jacobians = torch.full((*exists.shape, d, d), torch.nan, dtype=W.dtype)
-    if form == "rate":
-        jacobians[at, support] = active.unsqueeze(-1) * W[at] - identity
-    else:
-        rest = identity if leak is None else leak.expand(*batch, d, d).reshape(-1, d, d)[at]
-        weights = weights.expand(*batch, d, d).reshape(-1, d, d)
-        jacobians[at, support] = weights[at] * active.unsqueeze(-2) - rest
+    continuum = continua(W, b, supports, degenerate)
     points = h * supports if form == "rate" else h
 
     def whole(values: Tensor) -> Tensor:
@@ -172,93 +222,15 @@ def relu_fixed_points(
 
     return ReluFixedPoints(
         points=whole(points),
-        jacobians=whole(jacobians),
         supports=supports,
         exists=whole(exists),
         border=whole(border),
         degenerate=whole(degenerate),
         continuum=whole(continuum),
+        weights=weights,
+        form=form,
+        leak=rest,
     )
-
-
-def _eliminate(
-    W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"], supports: Bool[Tensor, "n d"]
-) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"]]:
-    """The drives h of every support, and which of them may be fixed points: no sign is clearly wrong.
-
-    With z = relu(h) >= 0 and y = h - z <= 0 a fixed point is y + (1 - W) z = b, y_i z_i = 0. Silent units have z = 0,
-    active ones y = 0; a Gauss-Jordan pivot makes a unit active. Networks are the last axis, next to each other in
-    memory.
-    """
-    d = b.shape[-1]
-    table = torch.cat([torch.eye(d, dtype=W.dtype) - W, b.unsqueeze(-1)], -1).permute(1, 2, 0).unsqueeze(0).contiguous()
-    smallest = torch.full_like(table[:, 0, 0], torch.inf)
-    largest = torch.zeros_like(smallest)
-    for unit in range(d):
-        pivot = table[:, unit, 0]
-        row = table[:, unit, 1:] / pivot.unsqueeze(1)
-        active = torch.addcmul(table[:, :, 1:], table[:, :, :1], row.unsqueeze(1), value=-1)
-        active[:, unit] = row
-        table = torch.stack([table[:, :, 1:], active], 1).flatten(0, 1)
-        size = pivot.abs()
-        smallest = torch.stack([smallest, torch.minimum(smallest, size)], 1).flatten(0, 1)
-        largest = torch.stack([largest, torch.maximum(largest, size)], 1).flatten(0, 1)
-    h = table.squeeze(2)
-    wrong = torch.where(supports.unsqueeze(-1), -h, h).amax(1)
-    # Not the other way round: NaN, after a pivot of zero, is possible.
-    impossible = (wrong > _DOUBT * h.abs().amax(1)) & (smallest * _GROWTH > largest)
-    return h.permute(2, 0, 1), ~impossible.T
-
-
-def _factorise(
-    W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"], supports: Bool[Tensor, "m d"]
-) -> tuple[Float[Tensor, "m d"], Bool[Tensor, " m"], Bool[Tensor, " m"], Bool[Tensor, " m"]]:
-    """Drives of one candidate each, and whether it exists, is at a border, is degenerate, within rounding errors."""
-    A = torch.eye(b.shape[-1], dtype=W.dtype) - supports.unsqueeze(-1) * W
-    factors, pivots, _ = torch.linalg.lu_factor_ex(A)
-    x = torch.linalg.lu_solve(factors, pivots, (supports * b).unsqueeze(-1)).squeeze(-1)
-    h = (W @ x.unsqueeze(-1)).squeeze(-1) + b
-
-    diagonal = factors.diagonal(dim1=-2, dim2=-1).abs()
-    condition = (diagonal.amax(-1) / diagonal.amin(-1)).unsqueeze(-1)
-    degenerate = ~(condition < _SINGULAR).squeeze(-1)  # not >=: an exactly singular system may give 0/0
-    largest = x.abs().amax(-1, keepdim=True)
-    x_error = _ROUNDING * condition * largest
-    h_error = W.abs().sum(-1) * (x_error + _ROUNDING * largest) + _ROUNDING * b.abs()
-    exists = torch.where(supports, x > x_error, h <= h_error).all(-1) & ~degenerate
-    border = exists & (~supports & (h.abs() <= h_error)).any(-1)
-    h = torch.where(supports, x, h).masked_fill(degenerate.unsqueeze(-1), torch.nan)
-    return h, exists, border, degenerate
-
-
-def _continua(
-    W: Float[Tensor, "*batch d d"],
-    b: Float[Tensor, "*batch d"],
-    supports: Bool[Tensor, "n d"],
-    degenerate: Bool[Tensor, "*batch n"],
-) -> Bool[Tensor, "*batch n"]:
-    """Which of the singular supports hold fixed points: those whose affine set of solutions meets their region.
-
-    A linear program for each: maximise the smallest activity t of the active units, the silent ones being silent. Its
-    feasibility is decided to 1e-7 of the largest bias.
-    """
-    continuum = torch.zeros_like(degenerate)
-    d = b.shape[-1]
-    for *place, support in degenerate.nonzero().tolist():
-        active = supports[support].numpy()
-        w, drive = W[tuple(place)].numpy(), b[tuple(place)].numpy()
-        drive = drive / (np.abs(drive).max() or 1)
-        on, off = active.sum(), d - active.sum()
-        program = linprog(
-            c=np.r_[np.zeros(d), -1],
-            A_eq=np.c_[np.eye(d) - active[:, None] * w, np.zeros(d)],
-            b_eq=active * drive,
-            A_ub=np.r_[np.c_[-np.eye(d)[active], np.ones(on)], np.c_[w[~active], np.zeros(off)]],
-            b_ub=np.r_[np.zeros(on), -drive[~active]],
-            bounds=[*[(None, None)] * d, (None, 1)],
-        )
-        continuum[(*place, support)] = bool(program.success and -program.fun > 1e-6)
-    return continuum
 
 
 def find_fixed_points(

@@ -86,6 +86,21 @@ class TanhRNN(_Flow):
         slope = 1 - self.rate(x, I) ** 2
         return slope.unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
 
+    def step_jacobian(
+        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None, dt: float = 1.0
+    ) -> Float[Tensor, "*batch d d"]:
+        """Derivative of :meth:`step` with respect to the state; for the map just diag(1 - tanh^2) W."""
+        if dt == 1:
+            return (1 - self.rate(x, I) ** 2).unsqueeze(-1) * self.W
+        return super().step_jacobian(x, I, dt)
+
+    def pushforward(
+        self, x: Float[Tensor, "*#batch d"], M: Float[Tensor, "*#batch d k"]
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d k"]]:
+        """The map's next state and what k perturbations, the columns of M, become: diag(1 - tanh^2) W M."""
+        rate = self.rate(x)
+        return rate, (1 - rate**2).unsqueeze(-1) * (self.W @ M)
+
     def pullback(
         self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
     ) -> Float[Tensor, "*batch d"]:
