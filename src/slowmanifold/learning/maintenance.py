@@ -68,7 +68,8 @@ def maintain(
 
     Raises ``ValueError`` for no networks or networks of different shapes, learning rates, momentum or noise that are
     negative or infinite, no generators, fewer than one epoch, pulses that are no epochs, noisy steps beyond the input,
-    and for what :func:`clicks` and :func:`loss_and_gradient` refuse. Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: Maintenance.
+    and for what :func:`clicks` and :func:`loss_and_gradient` refuse.
+    Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: Maintenance.
     """
     pulses = range(epochs) if pulses is None else pulses
     sizes = {"learning_rates": learning_rates, "momentum": momentum}
