@@ -93,19 +93,24 @@ RATES = torch.tensor([0.0, 1e-6, 2e-5], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("noise", [{"parameter_noise": 1e-4}, {"input_noise": 0.1}])
-def test_a_run_and_a_learning_rate_alone_are_what_they_are_among_others(network, noise):
-    together = maintain(network, RATES, np.random.default_rng(7).spawn(4), **SMALL, **noise)
-    alone = maintain(network, RATES[2:], np.random.default_rng(7).spawn(4)[1:2], **SMALL, **noise)
-    torch.testing.assert_close(alone.losses[0, 0], together.losses[1, 2], rtol=1e-9, atol=1e-24)
-    torch.testing.assert_close(alone.parameters[0, 0], together.parameters[1, 2], rtol=1e-12, atol=1e-12)
-    assert not torch.equal(together.losses[0], together.losses[1])
+def test_a_network_a_run_and_a_learning_rate_alone_are_what_they_are_among_others(network, noise):
+    others = [identity_rnn(), network, bounded_line_attractor(0.5, 30.0)]
+    together = maintain(others, RATES, np.random.default_rng(7).spawn(4), **SMALL, **noise)
+    rates = torch.stack([RATES, 3 * RATES, RATES])
+    in_rows = maintain(others, rates, np.random.default_rng(7).spawn(4), **SMALL, **noise)
+    alone = maintain([network], RATES[2:], np.random.default_rng(7).spawn(4)[1:2], **SMALL, **noise)
+    faster = maintain([network], 3 * RATES[2:], np.random.default_rng(7).spawn(4)[1:2], **SMALL, **noise)
+    for one, all_of_them in [(alone, together), (faster, in_rows)]:
+        torch.testing.assert_close(one.losses[0, 0, 0], all_of_them.losses[1, 1, 2], rtol=1e-9, atol=1e-24)
+        torch.testing.assert_close(one.parameters[0, 0, 0], all_of_them.parameters[1, 1, 2], rtol=1e-12, atol=1e-12)
+    assert not torch.equal(together.losses[1, 0], together.losses[1, 1])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_learning_is_stochastic_gradient_descent_on_all_parameters(network, momentum):
     rate, sigma = 1e-4, 1e-2
     found = maintain(
-        network,
+        [network],
         torch.tensor([rate], dtype=torch.float64),
         [np.random.default_rng(3)],
         **SMALL,
@@ -120,13 +125,13 @@ def test_learning_is_stochastic_gradient_descent_on_all_parameters(network, mome
         drawn = clicks(20, 15, 15, generator)
         optimiser.zero_grad()
         loss = autograd_loss(network, vector, drawn.inputs, drawn.targets, 30)
-        assert found.losses[0, 0, epoch].item() == pytest.approx(loss.item(), rel=1e-9, abs=1e-24)
+        assert found.losses[0, 0, 0, epoch].item() == pytest.approx(loss.item(), rel=1e-9, abs=1e-24)
         loss.backward()
         optimiser.step()
         if epoch in {1, 3}:
             with torch.no_grad():
                 vector += sigma * torch.from_numpy(generator.standard_normal(15))
-    torch.testing.assert_close(found.parameters[0, 0], vector.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found.parameters[0, 0, 0], vector.detach(), rtol=1e-10, atol=1e-12)
     moved = unflatten((vector.detach() - flatten(network)).abs(), network)
     assert all((part > 1e-5).all() for part in moved.values())
 
@@ -141,7 +146,7 @@ def test_gradient_descent_is_stable_iff_its_rate_is_below_the_limit_of_the_large
     largest = torch.linalg.eigvalsh(gauss_newton_hessian(network, drawn.inputs))[-1].item()
     below, above = 0.8, 1.25
     history = maintain(
-        network,
+        [network],
         2 * (1 + momentum) / largest * torch.tensor([below, above], dtype=torch.float64),
         np.random.default_rng(2).spawn(3),
         trials=trials,
@@ -152,7 +157,7 @@ def test_gradient_descent_is_stable_iff_its_rate_is_below_the_limit_of_the_large
         parameter_noise=1e-9,
         pulses={0},
     )
-    after, late = history.losses[..., 1], history.losses[..., -8:]
+    after, late = history.losses[0, ..., 1], history.losses[0, ..., -8:]
     assert (late[:, 0].amax(-1) < after[:, 0]).all()
     assert late.isfinite().all()
     # Along the steepest direction a deviation follows z^2 - (1 + momentum - lr lambda_max) z + momentum = 0; its loss
@@ -166,7 +171,7 @@ def test_gradient_descent_is_stable_iff_its_rate_is_below_the_limit_of_the_large
 def test_parameter_noise_is_a_gaussian_random_walk_of_all_parameters(pulses, count):
     network, sigma, runs = bounded_line_attractor(1.0, 10.0), 1e-3, 1000
     history = maintain(
-        network,
+        [network],
         torch.zeros(1, dtype=torch.float64),
         np.random.default_rng(0).spawn(runs),
         trials=1,
@@ -177,7 +182,7 @@ def test_parameter_noise_is_a_gaussian_random_walk_of_all_parameters(pulses, cou
         pulses=pulses,
         noisy_steps=0,
     )
-    steps = (history.parameters[:, 0] - flatten(network)) / (sigma * count**0.5)
+    steps = (history.parameters[0, :, 0] - flatten(network)) / (sigma * count**0.5)
     assert (steps.mean(0).abs() < 5 / runs**0.5).all()
     covariance = torch.cov(steps.T) - torch.eye(15, dtype=torch.float64)
     assert (covariance.abs() < 5 * (2 / runs) ** 0.5).all()
@@ -187,7 +192,7 @@ def test_parameter_noise_is_a_gaussian_random_walk_of_all_parameters(pulses, cou
 def test_input_noise_is_uniform_in_the_first_steps_and_not_in_the_target():
     sigma, steps, noisy = 0.3, 20, 7
     history = maintain(
-        bounded_line_attractor(1.0, 50.0),
+        [bounded_line_attractor(1.0, 50.0)],
         torch.zeros(1, dtype=torch.float64),
         np.random.default_rng(0).spawn(200),
         trials=50,
@@ -205,31 +210,31 @@ def test_input_noise_is_uniform_in_the_first_steps_and_not_in_the_target():
 
 
 def test_without_learning_and_noise_an_integrator_stays_what_it_is(network):
-    history = maintain(network, torch.zeros(1, dtype=torch.float64), [np.random.default_rng(0)], **SMALL)
+    history = maintain([network], torch.zeros(1, dtype=torch.float64), [np.random.default_rng(0)], **SMALL)
     assert history.losses.max() < 1e-24
-    assert torch.equal(history.parameters[0, 0], flatten(network))
+    assert torch.equal(history.parameters[0, 0, 0], flatten(network))
 
 
 def test_a_run_that_diverges_is_marked_and_others_go_on():
     rates = torch.tensor([1e-7, 1e3], dtype=torch.float64)
     generators = np.random.default_rng(0).spawn(8)
-    history = maintain(unbounded_line_attractor(1.0, 10.0), rates, generators, **SMALL, parameter_noise=1e-3)
+    history = maintain([unbounded_line_attractor(1.0, 10.0)], rates, generators, **SMALL, parameter_noise=1e-3)
     assert not history.losses.isnan().any()
-    assert (history.diverged_at(1.0)[:, 0] == 5).all()
-    assert (history.diverged_at(1.0)[:, 1] < 5).all()
-    overflow = history.diverged_at()[:, 1]
+    assert (history.diverged_at(1.0)[0, :, 0] == 5).all()
+    assert (history.diverged_at(1.0)[0, :, 1] < 5).all()
+    overflow = history.diverged_at()[0, :, 1]
     assert (overflow < 5).any()
-    assert (history.diverged_at(1.0)[:, 1] <= overflow).all()
-    for losses, epoch in zip(history.losses[:, 1], overflow.tolist(), strict=True):
+    assert (history.diverged_at(1.0)[0, :, 1] <= overflow).all()
+    for losses, epoch in zip(history.losses[0, :, 1], overflow.tolist(), strict=True):
         assert losses[:epoch].isfinite().all()
         assert (losses[epoch : epoch + 1] == torch.inf).all()
 
 
 def test_the_epoch_of_divergence_is_the_first_at_or_above_the_threshold():
-    losses = torch.tensor([[[0.1, 0.2, 1.0, 0.3], [0.1, 0.2, 0.3, 0.9], [torch.inf, 0, 0, 0]]], dtype=torch.float64)
-    history = History(losses, parameters=torch.zeros(1, 3, 15, dtype=torch.float64))
-    assert history.diverged_at(1.0).tolist() == [[2, 4, 0]]
-    assert history.diverged_at().tolist() == [[4, 4, 0]]
+    losses = torch.tensor([[[[0.1, 0.2, 1.0, 0.3], [0.1, 0.2, 0.3, 0.9], [torch.inf, 0, 0, 0]]]], dtype=torch.float64)
+    history = History(losses, parameters=torch.zeros(1, 1, 3, 15, dtype=torch.float64))
+    assert history.diverged_at(1.0).tolist() == [[[2, 4, 0]]]
+    assert history.diverged_at().tolist() == [[[4, 4, 0]]]
 
 
 @pytest.mark.parametrize(
@@ -247,10 +252,15 @@ def test_the_epoch_of_divergence_is_the_first_at_or_above_the_threshold():
         ({"pulses": {1, 5}}, r"pulses is \[1, 5\]; allowed: epochs, 0 to 4"),
         ({"noisy_steps": 16}, "noisy_steps is 16; allowed: 0 to 15"),
         ({"steps": 14}, "steps is 14; allowed: 15"),
-        ({"network": bounded_line_attractor(activation="celu")}, "activation 'celu'; allowed: 'relu'"),
+        ({"networks": [bounded_line_attractor(activation="celu")]}, "activation 'celu'; allowed: 'relu'"),
+        ({"networks": []}, "networks has 0 of 0 shapes; allowed: one or more"),
+        (
+            {"networks": [identity_rnn(), replace(identity_rnn(), W=torch.zeros(3, 2, 2, dtype=torch.float64))]},
+            "networks has 2 of 2 shapes",
+        ),
     ],
 )
 def test_bad_input_is_named(arguments, message):
-    good = {"network": identity_rnn(), "learning_rates": RATES, "generators": [np.random.default_rng(0)]} | SMALL
+    good = {"networks": [identity_rnn()], "learning_rates": RATES, "generators": [np.random.default_rng(0)]} | SMALL
     with pytest.raises(ValueError, match=message):
         maintain(**(good | arguments))

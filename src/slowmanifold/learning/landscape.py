@@ -49,16 +49,21 @@ def squared_error(
     _require_equal_steps(inputs, targets)
     phi, _ = ACTIVATIONS[network.activation]
     batch = torch.broadcast_shapes(network.W.shape[:-2], network.b.shape[:-1])
-    W = network.W.expand(*batch, -1, -1).flatten(end_dim=-3) if batch else network.W.unsqueeze(0)
-    b = network.b.expand(*batch, -1).reshape(len(W), -1, 1)
-    # Trials last, so that a step is one multiplication of d x d by d x trials for each network; in the layout of
-    # network.step it would be one of 1 x d by d x d for each trial of each network, some ten times slower.
-    x = network.x0.unsqueeze(-1).expand(*b.shape[:-1], len(inputs))
+    d = len(network.x0)
+    # Units first, (unit, network, trial): as so many products of d x d matrices, one for each network, a step would
+    # cost several times what it does as d x d sums over all networks and trials.
+    W = [row.unbind() for row in network.W.expand(*batch, d, d).reshape(-1, d, d, 1).movedim(0, 2)]
+    b = network.b.expand(*batch, d).reshape(-1, d, 1).unbind(1)
+    x = network.x0.view(d, 1, 1).expand(d, len(b[0]), len(inputs))
+    W_out = network.W_out.view(d, 1, 1)
     errors = []
     for I, D in zip(inputs.permute(1, 2, 0).contiguous(), targets.mT.contiguous(), strict=True):
-        h = torch.baddbmm(network.W_in @ I + b, W, x)
-        x = torch.lerp(x, phi(h), dt)
-        errors.append((network.W_out @ x + (network.b_out - D)).square().mean(-1))
+        h = [bias + drive for bias, drive in zip(b, network.W_in @ I, strict=True)]
+        for total, weights in zip(h, W, strict=True):
+            for weight, unit in zip(weights, x, strict=True):
+                total.addcmul_(weight, unit)
+        x = torch.lerp(x, phi(torch.stack(h)), dt)
+        errors.append(((W_out * x).sum(0) + (network.b_out - D)).square().mean(-1))
     errors = torch.stack(errors, dim=-1).view(*batch, -1)
     return errors.masked_fill(errors.isnan(), torch.inf)
 

@@ -22,12 +22,12 @@ _BLOCK = 2**26
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What became of the runs, at each learning rate."""
+    """What became of the runs of each network, at each learning rate."""
 
-    losses: Float[Tensor, "runs rates epochs"]  # of each epoch before its step of learning; infinite on overflow
-    parameters: Float[Tensor, "runs rates p"]  # after the last epoch, in the order of landscape.PARAMETERS
+    losses: Float[Tensor, "networks runs rates epochs"]  # before each epoch's step of learning; infinite on overflow
+    parameters: Float[Tensor, "networks runs rates p"]  # after the last epoch, in the order of landscape.PARAMETERS
 
-    def diverged_at(self, threshold: float = math.inf) -> Int[Tensor, "runs rates"]:
+    def diverged_at(self, threshold: float = math.inf) -> Int[Tensor, "networks runs rates"]:
         """The first epoch with a loss of ``threshold`` or more, or the number of epochs if there is none.
 
         The paper calls a loss of 1 divergence; without a threshold it is one beyond the floating-point range.
@@ -37,8 +37,8 @@ class History:
 
 
 def maintain(
-    network: RateNetwork,
-    learning_rates: Float[Tensor, " rates"],
+    networks: Sequence[RateNetwork],
+    learning_rates: Float[Tensor, "*#networks rates"],
     generators: Sequence[np.random.Generator],
     *,
     trials: int,
@@ -51,7 +51,7 @@ def maintain(
     input_noise: float = 0.0,
     noisy_steps: int = 10,
 ) -> History:
-    """Keep an integrator at the clicks task by gradient descent while noise drives it away, in many runs.
+    """Keep integrators at the clicks task by gradient descent while noise drives them away, in many runs.
 
     In each epoch a run draws new trials and makes one step on all of its parameters, x0 included,
 
@@ -62,19 +62,24 @@ def maintain(
     input_noise), is added to both channels in the first ``noisy_steps`` of each trial and not to its target, so that it
     reaches the parameters by the gradient. A learning rate of 0 shows the diffusion alone.
 
-    A run is what one generator draws; all learning rates see the same trials and the same noise. Runs do not touch
-    each other: one that diverges goes on with infinite losses, see :meth:`History.diverged_at`.
+    A run is what one generator draws: all networks and all learning rates see the same trials and the same noise.
+    ``learning_rates`` may have a row for each network. All are computed in one batch and do not touch each other: one
+    that diverges goes on with infinite losses, see :meth:`History.diverged_at`.
 
-    Raises ``ValueError`` for learning rates, momentum or noise that are negative or infinite, no generators, fewer than
-    one epoch, pulses that are no epochs, noisy steps beyond the input, and for what :func:`clicks` and
-    :func:`loss_and_gradient` refuse. Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: Maintenance.
+    Raises ``ValueError`` for no networks or networks of different shapes, learning rates, momentum or noise that are
+    negative or infinite, no generators, fewer than one epoch, pulses that are no epochs, noisy steps beyond the input,
+    and for what :func:`clicks` and :func:`loss_and_gradient` refuse.
+    Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: Maintenance.
     """
     pulses = range(epochs) if pulses is None else pulses
     sizes = {"learning_rates": learning_rates, "momentum": momentum}
     sizes |= {"parameter_noise": parameter_noise, "input_noise": input_noise}
     for name, size in sizes.items():
-        if not all(0 <= value < math.inf for value in np.atleast_1d(size)):
+        if not all(0 <= value < math.inf for value in np.ravel(size)):
             raise ValueError(f"{name} is {size}; allowed: 0 or more, and finite")
+    shapes = {tuple(part.shape for part in vars(network).values() if torch.is_tensor(part)) for network in networks}
+    if len(shapes) != 1:
+        raise ValueError(f"networks has {len(networks)} of {len(shapes)} shapes; allowed: one or more, of one shape")
     if not generators:
         raise ValueError("generators is empty; allowed: one for each run")
     if epochs < 1:
@@ -84,7 +89,10 @@ def maintain(
     if not 0 <= noisy_steps <= input_steps:
         raise ValueError(f"noisy_steps is {noisy_steps}; allowed: 0 to {input_steps} (input_steps)")
 
-    parameters = flatten(network).expand(len(generators), len(learning_rates), -1)
+    # One axis for all networks and rates: the copies of a run.
+    starts = torch.stack([flatten(network) for network in networks])
+    rates = learning_rates.expand(len(networks), -1).reshape(-1, 1)
+    parameters = starts.repeat_interleave(learning_rates.shape[-1], 0).expand(len(generators), -1, -1)
     velocity = torch.zeros_like(parameters)
     losses = []
     for epoch in range(epochs):
@@ -94,14 +102,16 @@ def maintain(
         if input_noise:
             noise = [generator.uniform(-input_noise, input_noise, (trials, noisy_steps, 2)) for generator in generators]
             inputs[:, :, :noisy_steps] += torch.from_numpy(np.stack(noise))
-        loss, gradient = loss_and_gradient(network, parameters, inputs, targets, steps)
+        loss, gradient = loss_and_gradient(networks[0], parameters, inputs, targets, steps)
         losses.append(loss)
         velocity = momentum * velocity + gradient
-        parameters = parameters - learning_rates.unsqueeze(-1) * velocity
+        parameters = parameters - rates * velocity
         if parameter_noise and epoch in pulses:
             xi = np.stack([generator.standard_normal((1, parameters.shape[-1])) for generator in generators])
             parameters = parameters + parameter_noise * torch.from_numpy(xi)
-    return History(torch.stack(losses, dim=-1), parameters)
+    by_network = (len(networks), -1)
+    found = (part.unflatten(1, by_network).transpose(0, 1) for part in (torch.stack(losses, dim=-1), parameters))
+    return History(*found)
 
 
 def loss_and_gradient(
@@ -187,14 +197,17 @@ def _sums(
     adjoint = W.new_zeros(n, d + 1, trials)
     delta, error = adjoint[:, :d], adjoint[:, d:]
     pull = torch.cat([W.mT, W_out.mT], dim=-1).contiguous()
-    output, pulled, active = (W.new_empty(n, rows, trials) for rows in (1, d, d))
+    # Twice where the products are so small that PyTorch would not give them to the library: it is faster by far.
+    readout = W_out.expand(-1, 1 if d * trials >= 400 else 2, -1)
+    output, pulled, active = (W.new_empty(n, rows, trials) for rows in (readout.shape[1], d, d))
     squares, by_state = W.new_zeros(n, 1, 1), W.new_zeros(n, d + 1, d)
     by_input, by_one = W.new_zeros(runs, copies * (d + 1), K), W.new_empty(steps + 1, n, d + 1)
     sums, transposed_error = by_one.unbind(), error.mT
-    adjoint_of_run, error_of_run, output_of_run = (array.view(runs, -1, trials) for array in (adjoint, error, output))
+    adjoint_of_run, error_of_run = (array.view(runs, -1, trials) for array in (adjoint, error))
+    output_of_run = output[:, 0].view(runs, copies, trials)
     for t in range(steps, -1, -1):
         if t > 0:
-            torch.baddbmm(b_out, W_out, states[t], out=output)
+            torch.baddbmm(b_out, readout, states[t], out=output)
             torch.sub(output_of_run, targets[min(t, len(targets)) - 1], out=error_of_run)
             squares.baddbmm_(error, transposed_error)
         else:
