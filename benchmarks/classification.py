@@ -5,12 +5,13 @@ stability), and what one would write first, a loop over draws that solves for ea
 three must give every draw the same class.
 """
 
-import sys
+from collections.abc import Iterator
 from itertools import product
 from time import perf_counter
 
 import numpy as np
 import torch
+from table import Ratio, show
 
 from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
 from slowmanifold.networks.line import bounded_line_attractor
@@ -50,7 +51,7 @@ def by_loop(W: np.ndarray, b: np.ndarray) -> list[tuple[int, int]]:
     return classes
 
 
-def main() -> int:
+def main() -> Iterator[Ratio]:
     torch.set_num_threads(1)
     network = bounded_line_attractor()
     V = torch.from_numpy(np.random.default_rng(0).uniform(-SIZE, SIZE, (DRAWS, 2, 2)))
@@ -73,15 +74,12 @@ def main() -> int:
     for name, found in classes.items():
         different = int((found != rule[: len(found)]).any(-1).sum())
         if different:
-            print(f"{name} disagrees with the p,q rule on {different} draws of {len(found)}")
-            return 1
-    three = (rule[:, 1] == 1).double().mean().item()
-    print(f"{DRAWS} perturbed bounded line attractors, one thread, best of 3 (the loop over {LOOPED} of them):")
-    for name, time in seconds.items():
-        print(f"  {1e6 * time:9.3f} us a draw   {seconds['per-draw loop'] / time:8.0f} times the loop   {name}")
-    print(f"all agree; three fixed points in {three:.4f} of the draws")
-    return 0
+            raise SystemExit(f"{name} disagrees with the p,q rule on {different} draws of {len(found)}")
+    how = f"one thread, best of 3, a draw; {DRAWS} draws, {LOOPED} of them for the loop"
+    for name in ("relu_fixed_points in batches", "p,q rule"):
+        loop = "NumPy, one draw at a time", seconds["per-draw loop"]
+        yield Ratio("class of a perturbed bounded line attractor", name, seconds[name], *loop, how)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    show(main())

@@ -3,15 +3,16 @@
 
 const table = document.querySelector("table.ledger");
 if (table) {
-  const rows = [...table.tBodies[0].rows];
-  const keys = ["paper", "chapter", "status"];
+  const rows = [...table.querySelectorAll("tr[data-paper]")];
+  const keys = ["paper", "chapter", "status", "scale"];
+  const labels = { scale: "paper scale" };
   const unnamed = { chapter: "none yet" };
 
   const form = document.createElement("form");
   form.className = "ledger-filters";
   const selects = keys.map((key) => {
     const label = form.appendChild(document.createElement("label"));
-    label.append(key);
+    label.append(labels[key] || key);
     const select = label.appendChild(document.createElement("select"));
     select.name = key;
     const values = [...new Set(rows.map((row) => row.dataset[key]))].sort();
@@ -25,6 +26,7 @@ if (table) {
 
   const show = () => {
     for (const row of rows) row.hidden = !passes(row);
+    for (const section of table.tBodies) section.hidden = !section.querySelector("tr[data-paper]:not([hidden])");
     for (const select of selects) {
       const rest = rows.filter((row) => passes(row, select));
       for (const option of select.options) {

@@ -107,6 +107,7 @@ class Book(Workshop):
             shutil.copy(ROOT / name, root)
         (root / "src").symlink_to(ROOT / "src")
         (self.folder / "references.bib").write_text("")
+        shutil.copy(ROOT / "book" / "papers.yml", self.folder)
         (self.folder / "index.md").write_text("# A small book\n\nIts front page.\n")
         self.write()
 

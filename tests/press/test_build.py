@@ -5,8 +5,8 @@ import os
 import pytest
 
 from slowmanifold.press import build as building
-from slowmanifold.press.build import run_aside, states
-from slowmanifold.press.chapters import Failed, Refused
+from slowmanifold.press.build import State, run_aside, states, to_run
+from slowmanifold.press.chapters import Chapter, Failed, Refused
 from slowmanifold.press.cli import Lines
 from slowmanifold.press.execute import Failure, Run
 from slowmanifold.press.site import SiteError
@@ -318,6 +318,15 @@ def go():
     open(os.environ["RUNS"] + "-go", "w").close()
 
 
+def test_what_took_longest_runs_first_and_what_never_ran_before_all(book):
+    def state(name, seconds, key):
+        record = {"key": {"code cells": "a"}, "seconds": seconds} if seconds else None
+        return State(Chapter(name, book.page(name)), {}, {"code cells": key}, record, book.root)
+
+    states = [state("short", 1.0, "b"), state("fresh", 9.0, "a"), state("long", 3.0, "b"), state("new", None, "b")]
+    assert list(to_run(states)) == ["new", "long", "short"]
+
+
 def test_a_second_build_says_that_another_is_at_work_and_leaves_it_alone(book, until):
     book.chapter("one", WAIT)
     first = book.start("build")
@@ -335,6 +344,7 @@ def test_a_second_build_says_that_another_is_at_work_and_leaves_it_alone(book, u
 # A build that a kill -9 ends in the middle of a function, when half of its work is done.
 KILLED = """\
 import os, shutil, signal
+import nbformat
 from slowmanifold.press import build, cli, execute
 def die(*arguments, **options):
     {half}
@@ -347,7 +357,7 @@ cli.main()
 
 def test_a_build_killed_while_it_writes_a_notebook_shows_no_half_of_it(book, instant):
     book.chapter("one")
-    half = KILLED.format(function="execute.nbformat.write", half="arguments[1].write_text('{half')")
+    half = KILLED.format(function="nbformat.write", half="arguments[1].write_text('{half')")
     assert book.press("build", driver=half).returncode == -9
     assert book.runs == {"one": 1}
     assert not list((book.root / "_build").rglob("*.ipynb"))

@@ -9,7 +9,7 @@ from slowmanifold.press import build as building
 from slowmanifold.press import cli, gate
 from slowmanifold.press.execute import Failure, Run
 
-COMMANDS = ("build", "run", "status", "check", "reference", "serve")
+COMMANDS = ("build", "run", "status", "check", "reference", "record", "serve")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def press(small, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("line", "culprit"),
     [
-        ("bild", "no command 'bild'; there are build, check, reference, run, serve, status"),
+        ("bild", "no command 'bild'; there are build, check, record, reference, run, serve, status"),
         ("--profile paper build", "No such option '--profile'"),
         ("build ring", "no chapter 'ring'; there are rings, lines"),
         ("build rings line", "no chapter 'line'; there are rings, lines"),
@@ -76,6 +76,12 @@ def press(small, monkeypatch, capsys):
         ("status --profile draft", "no profile 'draft'; there are quick, paper"),
         ("check --profile paper", "No such option '--profile'"),
         ("reference ring", "no chapter 'ring'; there are rings, lines"),
+        ("record ring", "no chapter 'ring'; there are rings, lines"),
+        (
+            "record lines",
+            "no fresh run at paper scale (lines: never executed); run: slowmanifold build --profile paper",
+        ),
+        ("record --profile quick", "No such option '--profile'"),
         ("serve", "there is no book yet; run: slowmanifold build"),
         ("serve --port 0", "Invalid value for '--port': 0 is not in the range"),
         ("serve --port eighty", "Invalid value for '--port': 'eighty' is not a valid integer"),
@@ -88,7 +94,7 @@ def test_a_bad_command_line_is_refused_in_one_line_that_names_the_culprit(small,
     assert err.startswith(f"slowmanifold: {culprit}")
     assert err.count("\n") == 1
     assert err.endswith("\n")
-    assert not list(small.root.glob("_build/*/*")), "nothing was begun"
+    assert {path.name for path in small.root.glob("_build/*")} <= {"parsed"}, "nothing was begun"
 
 
 @pytest.mark.parametrize(
@@ -287,6 +293,12 @@ def test_a_reference_is_not_made_of_a_run_that_failed(small, press, monkeypatch)
     assert status == 1
     assert "chapter rings failed in cell 1" in err
     assert not small.project.reference("rings").exists()
+
+
+def test_record_keeps_what_runs_at_paper_scale_measured(small, press, instant):
+    press("build", "--profile", "paper")
+    assert press("record", "lines") == (0, "recorded lines in book/results/paper.json\n", "")
+    assert press("record") == (0, "recorded rings, lines in book/results/paper.json\n", "")
 
 
 def test_a_terminal_gets_a_bar_for_each_chapter_and_a_pipe_plain_lines(monkeypatch):

@@ -163,7 +163,7 @@ def test_the_lines_of_a_cell_are_those_where_its_code_stands_in_the_file(book):
     chapter = Chapter("one", source)
     text = source.read_text().splitlines()
     found = ["\n".join(text[first - 1 : last]) for first, last in lines(chapter)]
-    assert found == [code.rstrip() for code in chapter.code]
+    assert found == [code.rstrip() for code in chapter.parsed.code]
     assert found == ["first = 1\nsecond = 2", "third = 3", "fourth = 4\n\nfifth = 5", "first = 1\nsecond = 2"]
     assert lines(chapter) == sorted(lines(chapter))
 

@@ -159,7 +159,7 @@ def test_a_reference_that_would_compare_nothing_closes_it(guarded, monkeypatch, 
 
 def test_a_chapter_whose_comments_tell_nbval_to_look_away_closes_it(guarded, monkeypatch):
     guarded.edit("book/one.md", "print(open", "# NBVAL_IGNORE_OUTPUT\nprint(open")
-    change(guarded, lambda notebook: notebook.cells[3].update(source=guarded.project.chapters["one"].code[2]))
+    change(guarded, lambda notebook: notebook.cells[3].update(source=guarded.project.chapters["one"].parsed.code[2]))
     monkeypatch.setattr(gate.subprocess, "run", None)
     assert closed(guarded).splitlines()[1:] == ["  one: cell 4 tells nbval to pass over it"]
 
@@ -218,7 +218,7 @@ def test_a_claim_that_turns_red_closes_it_whatever_the_shell_says(guarded, monke
 
 def test_a_time_out_closes_it_though_nbval_expects_the_rest_to_fail(guarded):
     guarded.edit("book/one.md", "import time\n", "import time\ntime.sleep(60)\n")
-    change(guarded, lambda notebook: notebook.cells[4].update(source=guarded.project.chapters["one"].code[3]))
+    change(guarded, lambda notebook: notebook.cells[4].update(source=guarded.project.chapters["one"].parsed.code[3]))
     told = closed(guarded, "the gate is closed: 8 of 8 cells ran", timeout=3)
     assert "Timeout of 3 seconds exceeded" in told
     assert "1 xfailed" in told
@@ -226,5 +226,5 @@ def test_a_time_out_closes_it_though_nbval_expects_the_rest_to_fail(guarded):
 
 def test_a_kernel_that_dies_closes_it(guarded):
     guarded.edit("book/one.md", "import time\n", "import time\nos._exit(0)\n")
-    change(guarded, lambda notebook: notebook.cells[4].update(source=guarded.project.chapters["one"].code[3]))
+    change(guarded, lambda notebook: notebook.cells[4].update(source=guarded.project.chapters["one"].parsed.code[3]))
     closed(guarded, "the gate is closed", timeout=3)

@@ -18,6 +18,7 @@ from slowmanifold.press import site
 from slowmanifold.press.chapters import Failed, short
 from slowmanifold.press.execute import RECORD
 from slowmanifold.press.pages import execution_page, put_under_title
+from slowmanifold.press.paper_runs import PaperRun
 
 ALT = 'A curve: it rises "from" the left to the right, 5 < 6 & so on, by \\ and `ticks`.'
 CAPTION = "A line, with $x^2$: and a colon.\n\nIts second paragraph."
@@ -136,7 +137,7 @@ def test_the_cell_of_parameters_shows_the_values_of_the_run_and_the_injected_one
     drawn.build()
     first, *rest = [cell.source for cell in cells(drawn, "code")]
     assert first == "size = 5  # how many\nname = 'ß'  # it"
-    assert rest == drawn.project.chapters["one"].code[1:]
+    assert rest == drawn.project.chapters["one"].parsed.code[1:]
 
 
 def test_a_claim_keeps_its_row_and_its_value_can_be_glued(drawn):
@@ -202,15 +203,21 @@ def test_the_execution_page_lists_every_run_and_their_sum(drawn):
     drawn.build()
     records = {name: {**drawn.notebook("executed", name).metadata[RECORD]} for name in ("one", "two")}
     records["one"]["seconds"], records["two"]["seconds"] = 1.25, 2.5
-    page = execution_page(records)
+    run = PaperRun({**records["two"], "seconds": 77.7, "commit": "abcdef"}, {}, ["code cells", "parameters"])
+    page, paper = execution_page(records, {"two": run}).split("(paper-runs)=")
     assert "Together 3.8 s of kernel time." in page
+    assert " | 1.2 | – | " in page
+    assert " | 2.5 | 77.7 | " in page
+    [row] = [line for line in paper.splitlines() if line.startswith("| [](./two) |")]
+    for fact in ("77.7", records["two"]["date"], "`abcdef`", records["two"]["processor"], "`code cells`, `parameters`"):
+        assert fact in row
     for name, record in records.items():
         [row, machine] = [line for line in page.splitlines() if line.startswith(f"| [](./{name}) |")]
         for fact in ("quick", f"{record['seconds']:.1f}", record["date"], record["commit"], short(record["key"])):
             assert fact in row
         for fact in (record["processor"], *(f"{name} {number}" for name, number in record["versions"].items())):
             assert fact in machine
-        assert row.count("|") == 7
+        assert row.count("|") == 8
         assert machine.count("|") == 5
 
 

@@ -164,20 +164,23 @@ def test_the_menus_open_on_a_phone(browser: Browser, site: Path) -> None:
 
 
 def test_the_ledger_can_be_filtered_and_linked_to(browser: Browser, site: Path) -> None:
-    shown_rows = "[...document.querySelectorAll('table.ledger tbody tr')].filter((it) => it.checkVisibility())"
+    shown_rows = "[...document.querySelectorAll('table.ledger tr[data-paper]')].filter((it) => it.checkVisibility())"
     with opened(browser, f"{site.as_uri()}/", "book/ledger.html", "light", DESK) as shown:
         every = shown.evaluate(f"{shown_rows}.map((it) => ({{...it.dataset}}))")
-        for key in ("paper", "chapter", "status"):
+        for key, label in {"paper": "paper", "chapter": "chapter", "status": "status", "scale": "paper scale"}.items():
+            chosen = shown.get_by_label(label, exact=True)
             for value in sorted({row[key] for row in every}):
-                shown.get_by_label(key).select_option(value)
+                chosen.select_option(value)
                 left = shown.evaluate(f"{shown_rows}.map((it) => it.dataset.{key})")
                 expected = [row[key] for row in every if row[key] == value]
                 assert left == expected
+                sections = shown.locator("table.ledger tbody:visible")
+                assert sections.count() == sections.filter(has=shown.locator("tr[data-paper]:visible")).count()
                 assert f"{len(left)} of {len(every)}" in shown.locator(".ledger-filters output").inner_text()
-                assert f"({len(left)})" in shown.get_by_label(key).locator("option:checked").inner_text()
-            shown.get_by_label(key).select_option("*")
+                assert f"({len(left)})" in chosen.locator("option:checked").inner_text()
+            chosen.select_option("*")
         first = every[0]
-        shown.get_by_label("paper").select_option(first["paper"])
+        shown.get_by_label("paper", exact=True).select_option(first["paper"])
         shown.get_by_label("status").select_option(first["status"])
         both = shown.evaluate(f"{shown_rows}.length")
         shown.reload()

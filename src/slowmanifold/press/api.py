@@ -110,7 +110,7 @@ def spaced(argument: str) -> str:
 
 def uses(chapters: Iterable[Chapter], names: Iterable[str]) -> dict[str, list[str]]:
     """For each of the dotted ``names`` the chapters that import it."""
-    imported = {chapter.name: set(chapter.imports()) for chapter in chapters}
+    imported = {chapter.name: chapter.parsed.imports for chapter in chapters}
     return {name: [chapter for chapter, those in imported.items() if name in those] for name in names}
 
 

@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from nbformat import NotebookNode
 
 from slowmanifold.claims import REPORT
-from slowmanifold.press import api, ledger, pages
-from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, digest, records_key
-from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, measured, read, run_all, write
+from slowmanifold.press import api, benchmarks, ledger, paper_runs
+from slowmanifold.press.chapters import Chapter, Failed, Project, Refused, changes, claims_measured, digest, records_key
+from slowmanifold.press.execute import RECORD, Failure, Reporter, Run, read, record, run_all, write
 from slowmanifold.press.site import SiteError
 from slowmanifold.press.site import build as build_site
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 @dataclass(frozen=True)
 class State:
-    """A chapter in a profile: its parameters, the key it has now, and its last good run, if there is one."""
+    """A chapter in a profile: its parameters, the key it has now, and what its last good run says of itself."""
 
     chapter: Chapter
     parameters: dict[str, Any]
     key: dict[str, str]
-    executed: NotebookNode | None
+    record: dict[str, Any] | None  # without a run: None
+    kept: Path  # where the last good run lies
+
+    @cached_property
+    def executed(self) -> NotebookNode | None:
+        """The last good run, if there is one."""
+        return read(self.kept) if self.record is not None else None
 
     @property
     def stale(self) -> list[str]:
         """The parts of the key that changed since the last good run; ``never executed`` without one."""
-        if self.executed is None:
+        if self.record is None:
             return ["never executed"]
-        return changes(self.executed.metadata[RECORD]["key"], self.key)
+        return changes(self.record["key"], self.key)
 
 
 def states(project: Project, profile: str) -> dict[str, State]:
@@ -45,10 +55,11 @@ def states(project: Project, profile: str) -> dict[str, State]:
     found = {}
     for name, chapter in project.chapters.items():
         parameters = project.parameters(chapter, profile)
-        executed = read(project.executed(profile, name))
-        told = measured(executed) if executed else []
-        key = project.key(chapter, parameters) | records_key(project.records, (claim["id"] for claim in told))
-        found[name] = State(chapter, parameters, key, executed)
+        kept = project.executed(profile, name)
+        last = record(kept)
+        told = claims_measured(last["key"]) if last else []
+        key = project.key(chapter, parameters) | records_key(project.records, told)
+        found[name] = State(chapter, parameters, key, last, kept)
     return found
 
 
@@ -93,6 +104,16 @@ def execute(
     return failures
 
 
+def to_run(chapters: Iterable[State]) -> dict[str, dict[str, Any]]:
+    """Name and parameters of those of ``chapters`` that are stale; what took longest last time comes first.
+
+    So the cores end together; a chapter that never ran may take any time.
+    """
+    stale = [state for state in chapters if state.stale]
+    stale.sort(key=lambda state: state.record["seconds"] if state.record else math.inf, reverse=True)
+    return {state.chapter.name: state.parameters for state in stale}
+
+
 @dataclass(frozen=True)
 class Built:
     """What a build did."""
@@ -111,7 +132,7 @@ def build(
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     with alone(project):
         before = states(project, profile)
-        stale = {name: before[name].parameters for name in chosen if before[name].stale}
+        stale = to_run(before[name] for name in chosen)
         failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         after = states(project, profile) if stale else before
         remade = publish(project, profile, after, failures)
@@ -125,7 +146,7 @@ def fresh_runs(
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     with alone(project):
         before = states(project, profile)
-        stale = {name: before[name].parameters for name in chosen if before[name].stale}
+        stale = to_run(before[name] for name in chosen)
         failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         for name, failure in failures.items():
             raise Failed(f"chapter {name} failed in {failure}")
@@ -179,6 +200,8 @@ def make_site(staged: Path, output: Path, *, strict: bool) -> None:
 
 def stage_aside(project: Project, chapter: Chapter, outcome: Run, staged: Path) -> None:
     """Write the sources of a site with one page, that of a single run."""
+    from slowmanifold.press import pages
+
     shutil.copytree(project.book / "_static", staged / "book" / "_static")
     shutil.copy(project.book / "references.bib", staged / "book")
     shutil.copy(project.root / "_config.yml", staged)
@@ -190,9 +213,9 @@ def notice(state: State, failure: Failure | None) -> str:
     """What a page that is not up to date says at its head; empty for one that is."""
     if failure is not None:
         reason = failure.reason.strip().rpartition("\n")[2].replace("`", "'")
-        kept = "Below is the last good run." if state.executed is not None else "It has never run to its end."
+        kept = "Below is the last good run." if state.record is not None else "It has never run to its end."
         return f"This chapter failed in cell {failure.cell}: `{reason}` {kept}"
-    if state.executed is None:
+    if state.record is None:
         return "This chapter has not been executed."
     if state.stale:
         return f"This page shows an earlier run. Changed since: {', '.join(state.stale)}."
@@ -241,16 +264,18 @@ def site_key(project: Project, profile: str, chapters: Mapping[str, State], noti
     # A chapter counts as it was read, for that is what its page shows: it may have been edited since.
     parts |= {str(state.chapter.source.relative_to(project.root)): state.chapter.text for state in chapters.values()}
     runs = {
-        name: digest(json.dumps(state.executed.metadata[RECORD], sort_keys=True))
+        name: digest(json.dumps(state.record, sort_keys=True))
         for name, state in chapters.items()
-        if state.executed is not None
+        if state.record is not None
     }
     return digest(json.dumps([profile, parts, runs, dict(notices)], sort_keys=True))
 
 
 def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str, str], staged: Path) -> None:
     """Write the complete sources of the site: settings, prose pages, executed chapters, ledger and execution page."""
-    runs = {name: state.executed for name, state in chapters.items() if state.executed is not None}
+    from slowmanifold.press import corrections, evidence, pages
+
+    runs = {name: state.executed for name, state in chapters.items() if state.record is not None}
     text = [path.name for path in project.book.glob("*.md") if path.stem in chapters]
     shutil.copytree(project.book, staged / "book", ignore=lambda folder, names: [*text, ".ipynb_checkpoints"])
     for name in ("_config.yml", "_toc.yml"):
@@ -263,6 +288,11 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
         uses = [what for what, users in used.items() if listed and name in users]
         pages.stage(state.chapter, state.executed, staged / "book", notices[name], uses)
     measured = ledger.collect(runs)
-    (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book / "claims.yml", measured))
+    (staged / "book" / evidence.FILE).write_text(evidence.evidence(project.records, measured))
+    corrections.write([state.chapter for state in chapters.values()], staged / "book")
+    at_paper_scale = paper_runs.load(project)
+    (staged / "book" / "ledger.md").write_text(ledger.ledger_page(project.book, measured, at_paper_scale))
     records = {name: run.metadata[RECORD] for name, run in runs.items()}
-    (staged / "book" / "execution.md").write_text(pages.execution_page(records))
+    (staged / "book" / "execution.md").write_text(pages.execution_page(records, at_paper_scale))
+    recorded = project.book / "results" / "benchmarks.json"
+    (staged / "book" / "benchmarks.md").write_text(benchmarks.benchmarks_page(recorded))

@@ -8,21 +8,25 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grimp
-import jupytext
 import yaml
-from nbformat import NotebookNode
+from joblib import Memory
 
 from slowmanifold import claims
 from slowmanifold.sources import import_graph, imported_modules
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 FORMAT = "md:myst"
+CLAIM = "claim "  # before a claim's name in a key
 
 
 class Refused(Exception):
@@ -39,11 +43,42 @@ def digest(content: bytes | str) -> str:
 
 
 @dataclass(frozen=True)
+class Parsed:
+    """What the code cells of a text chapter say."""
+
+    code: list[str]  # their sources, in order
+    tagged: list[str]  # the sources of those tagged ``parameters``
+    imports: set[str]  # dotted names; of ``from a import b`` both ``a`` and ``a.b``
+    literals: set[str]  # strings, among them the names of data files
+    error: str | None = None  # why they are not Python
+
+
+def parse(text: str, jupytext_version: str) -> Parsed:
+    """The code cells of the chapter ``text``; it rests on nothing but its arguments, so it can be remembered."""
+    import jupytext
+
+    cells = [cell for cell in jupytext.reads(text, fmt=FORMAT).cells if cell.cell_type == "code"]
+    code = [cell.source for cell in cells]
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    try:
+        nodes = list(ast.walk(ast.parse("\n".join(code))))
+    except SyntaxError as error:
+        return Parsed(code, tagged, set(), set(), f"{error.msg}: {error.text}")
+    imports = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    literals = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return Parsed(code, tagged, imports, literals)
+
+
+@dataclass(frozen=True)
 class Chapter:
-    """One MyST text notebook of the book."""
+    """One MyST text notebook of the book; ``memory`` keeps what its text says from one build to the next."""
 
     name: str
     source: Path
+    memory: Memory = field(default=Memory(None), compare=False)
 
     @cached_property
     def text(self) -> str:
@@ -52,46 +87,32 @@ class Chapter:
 
     def notebook(self) -> NotebookNode:
         """The chapter as a fresh notebook without outputs."""
+        import jupytext
+
         return jupytext.reads(self.text, fmt=FORMAT)
 
     @cached_property
-    def code(self) -> list[str]:
-        """The sources of the code cells, in order."""
-        return [cell.source for cell in self.notebook().cells if cell.cell_type == "code"]
+    def cells(self) -> Parsed:
+        """What its code cells say, as far as they are Python."""
+        return self.memory.cache(parse)(self.text, version("jupytext"))
 
-    @cached_property
-    def tree(self) -> ast.Module:
-        """The syntax tree of all code cells together; ``Refused`` names the chapter where it does not parse."""
-        try:
-            return ast.parse("\n".join(self.code))
-        except SyntaxError as error:
-            raise Refused(f"chapter {self.name}: a code cell is not Python: {error.msg}: {error.text}") from None
+    @property
+    def parsed(self) -> Parsed:
+        """What its code cells say; ``Refused`` names the chapter where they are not Python."""
+        if self.cells.error:
+            raise Refused(f"chapter {self.name}: a code cell is not Python: {self.cells.error}")
+        return self.cells
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """Names and defaults of the cell tagged ``parameters``: literals, assigned one a line."""
-        tagged = [cell for cell in self.notebook().cells if "parameters" in cell.metadata.get("tags", [])]
+        tagged = self.cells.tagged
         if len(tagged) != 1:
             raise Refused(f"chapter {self.name}: has {len(tagged)} cells tagged parameters; it needs one")
         try:
-            return {name: ast.literal_eval(node) for name, node in assignments(tagged[0].source)}
+            return {name: ast.literal_eval(node) for name, node in assignments(tagged[0])}
         except (ValueError, SyntaxError) as error:
             raise Refused(f"chapter {self.name}: the parameters must be literals, one a line: {error}") from None
-
-    def imports(self) -> Iterator[str]:
-        """Dotted names that the code cells import; of ``from a import b`` both ``a`` and ``a.b``."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                yield node.module
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-    def literals(self) -> set[str]:
-        """The string literals of the code cells, among them the names of data files."""
-        return {
-            node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
 
 
 def assignments(source: str) -> list[tuple[str, ast.expr]]:
@@ -170,7 +191,9 @@ class Project:
     @cached_property
     def chapters(self) -> dict[str, Chapter]:
         """The pages of the table of contents that are text notebooks, by name."""
-        return {page.stem: Chapter(page.stem, page) for page in self.pages if page.is_file() and has_kernel(page)}
+        memory = Memory(self.made / "parsed", verbose=0)
+        there = [page for page in self.pages if page.is_file() and has_kernel(page)]
+        return {page.stem: Chapter(page.stem, page, memory) for page in there}
 
     def chapter(self, name: str) -> Chapter:
         """The chapter ``name``; ``Refused`` lists those there are."""
@@ -215,7 +238,7 @@ class Project:
 
     def modules(self, chapter: Chapter) -> list[str]:
         """The modules of the package that ``chapter`` imports, directly or not, with the packages around them."""
-        return imported_modules(chapter.imports(), self.imports)
+        return imported_modules(chapter.parsed.imports, self.imports)
 
     def module_file(self, module: str) -> Path:
         """The source file of a module of the package."""
@@ -229,9 +252,9 @@ class Project:
         Python version, and the files of the book that its code names.
         """
         # os.path's isfile takes any string, also a caption that is longer than file names may be.
-        files = [name for name in sorted(chapter.literals()) if "." in name and os.path.isfile(self.book / name)]
+        files = [name for name in sorted(chapter.parsed.literals) if "." in name and os.path.isfile(self.book / name)]
         return {
-            "code cells": digest(json.dumps(chapter.code)),
+            "code cells": digest(json.dumps(chapter.parsed.code)),
             "parameters": digest(json.dumps(dict(parameters), sort_keys=True)),
             "requirements.txt": digest((self.root / "requirements.txt").read_bytes()),
             "Python": platform.python_version(),
@@ -274,9 +297,14 @@ def fitting(chapter: Chapter, name: str, value: Any) -> Any:
     return value
 
 
+def claims_measured(key: Mapping[str, str]) -> list[str]:
+    """The claims whose records are part of the key of a run."""
+    return [part.removeprefix(CLAIM) for part in key if part.startswith(CLAIM)]
+
+
 def records_key(records: Mapping[str, claims.Record], measured: Iterable[str]) -> dict[str, str]:
     """The part of a key that only a run can tell: the records of the claims that it ``measured``."""
-    return {f"claim {name}": digest(repr(records.get(name))) for name in measured}
+    return {f"{CLAIM}{name}": digest(repr(records.get(name))) for name in measured}
 
 
 def short(key: Mapping[str, str]) -> str:

@@ -1,4 +1,5 @@
-"""The command line of the book: ``slowmanifold build``, ``run``, ``status``, ``check``, ``reference``, ``serve``."""
+"""The command line of the book: ``slowmanifold build``, ``run``, ``status``, ``check``, ``reference``, ``record``,
+``serve``."""
 
 from __future__ import annotations
 
@@ -197,7 +198,6 @@ def value(text: str, default: Any) -> Any:
 def status(profile: str) -> None:
     """Say of each chapter whether it is fresh or stale, which part of its key changed, and its last seconds."""
     from slowmanifold.press.build import states
-    from slowmanifold.press.execute import RECORD
 
     book = project()
     found = states(book, book.check_profile(profile))
@@ -205,9 +205,8 @@ def status(profile: str) -> None:
     for name, state in found.items():
         verdict = f"stale: {', '.join(state.stale)}" if state.stale else "fresh"
         last = ""
-        if state.executed is not None:
-            record = state.executed.metadata[RECORD]
-            last = f"  (last run {record['date']}, {record['seconds']:.1f} s)"
+        if state.record is not None:
+            last = f"  (last run {state.record['date']}, {state.record['seconds']:.1f} s)"
         click.echo(f"{name:{width}}  {verdict}{last}")
 
 
@@ -241,6 +240,25 @@ def reference(chapters: tuple[str, ...], jobs: int, timeout: int) -> None:
     for name, notebook in runs.items():
         difference = gate.rewrite(book.reference(name), notebook)
         click.echo("\n".join(difference) if difference else f"{name}: the same outputs as before")
+
+
+@cli.command()
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+def record(chapters: tuple[str, ...]) -> None:
+    """Record what fresh runs at paper scale measured, in book/results/paper.json, for the ledger.
+
+    \b
+    slowmanifold build --profile paper rings && slowmanifold record rings
+
+    Without CHAPTER, all of them. What is recorded of other chapters stays; if any run is stale, nothing is recorded.
+    """
+    from slowmanifold.press import paper_runs
+    from slowmanifold.press.build import alone, states
+
+    book = project()
+    with alone(book):
+        done = paper_runs.record(book, chapters, states(book, book.check_profile(paper_runs.PROFILE)))
+    click.echo(f"recorded {', '.join(done)} in {paper_runs.file(book).relative_to(book.root)}")
 
 
 @cli.command()

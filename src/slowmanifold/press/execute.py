@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -16,17 +17,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import click
 import joblib
-import nbformat
 import psutil
-from jupytext.myst import myst_to_notebook
-from nbformat import NotebookNode
-from nbformat.reader import NotJSONError
 
 from slowmanifold.press.chapters import Chapter, Project, records_key
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+# Jupyter's libraries are imported where they are used: they take longer than a build that has nothing to do.
 
 CORES = joblib.cpu_count()
 SHOWN_VERSIONS = ("numpy", "scipy", "torch", "matplotlib", "jupyter-book")
@@ -82,6 +84,8 @@ def indented(text: str) -> str:
 
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook so that a reader sees the old file or the new one, never a part."""
+    import nbformat
+
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     nbformat.write(notebook, draft)
@@ -90,9 +94,23 @@ def write(notebook: NotebookNode, path: Path) -> None:
 
 def read(path: Path) -> NotebookNode | None:
     """The notebook in ``path``; ``None`` where there is none that can be read."""
+    import nbformat
+    from nbformat.reader import NotJSONError
+
     try:
         return nbformat.read(path, as_version=4)
     except (FileNotFoundError, NotJSONError):
+        return None
+
+
+def record(path: Path) -> dict[str, Any] | None:
+    """What the run in ``path`` says of itself; ``None`` where there is no notebook that can be read.
+
+    Far quicker than ``read``, which checks every cell.
+    """
+    try:
+        return json.loads(path.read_bytes())["metadata"][RECORD]
+    except (FileNotFoundError, ValueError):
         return None
 
 
@@ -220,6 +238,8 @@ def measured(executed: NotebookNode) -> list[dict[str, Any]]:
 
 def lines(chapter: Chapter) -> list[list[int]]:
     """First and last line of each code cell in the text chapter, in order, counted from 1."""
+    from jupytext.myst import myst_to_notebook
+
     text = chapter.text.splitlines()
     notebook = myst_to_notebook(chapter.text, add_source_map=True)
     found = []

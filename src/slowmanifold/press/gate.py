@@ -88,7 +88,7 @@ def faults(project: Project) -> list[str]:
         if notebook is None:
             found.append(f"{name}: has no reference that can be read; {mend}")
             continue
-        if [cell.source for cell in code_cells(notebook)] != chapter.code:
+        if [cell.source for cell in code_cells(notebook)] != chapter.parsed.code:
             found.append(f"{name}: its code differs from the reference's; {mend}")
         if injected(notebook) != project.parameters(chapter, PROFILE):
             found.append(f"{name}: its {PROFILE} parameters differ from the reference's; {mend}")

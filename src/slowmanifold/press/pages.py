@@ -17,6 +17,7 @@ from nbformat.v4 import new_markdown_cell, new_output
 from slowmanifold.press import api
 from slowmanifold.press.chapters import FORMAT, Chapter, short, with_values
 from slowmanifold.press.execute import RECORD, code_cells
+from slowmanifold.press.paper_runs import PaperRun
 
 FILES = "files"
 GLUE = "application/papermill.record/"
@@ -153,8 +154,8 @@ def colophon(chapter: Chapter, record: Mapping[str, Any], uses: Iterable[str] = 
     return f"::::{{div}} colophon\n{rows}\n::::"
 
 
-def execution_page(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page that lists each chapter's run: profile, seconds, commit, versions and processor."""
+def execution_page(records: Mapping[str, Mapping[str, Any]], runs: Mapping[str, PaperRun]) -> str:
+    """The page that lists each chapter's run: profile, seconds, commit, versions, processor; and its paper run."""
     lines = [
         "# How this book was executed",
         "",
@@ -162,18 +163,50 @@ def execution_page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "A chapter runs again when its key changes: its code cells, its parameters, the modules of the package that it",
         "imports, the records of its claims, the pinned packages or the Python version.",
         "",
-        "| chapter | profile | seconds | executed | commit | key |",
-        "|---|---|---:|---|---|---|",
+        "| chapter | profile | seconds | at paper scale | executed | commit | key |",
+        "|---|---|---:|---:|---|---|---|",
     ]
     for name, record in records.items():
+        paper = f"{runs[name].facts['seconds']:.1f}" if name in runs else "–"
         lines.append(
-            f"| [](./{name}) | {record['profile']} | {record['seconds']:.1f} | {record['date']} "
+            f"| [](./{name}) | {record['profile']} | {record['seconds']:.1f} | {paper} | {record['date']} "
             f"| `{record['commit']}` | `{short(record['key'])}` |"
         )
     total = sum(record["seconds"] for record in records.values())
     lines += ["", f"Together {total:.1f} s of kernel time.", "", "| chapter | Python | packages | processor |"]
     lines += ["|---|---|---|---|"]
     for name, record in records.items():
-        packages = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
-        lines.append(f"| [](./{name}) | {record['key']['Python']} | {packages} | {record['processor']} |")
-    return "\n".join(lines) + "\n"
+        lines.append(f"| [](./{name}) | {record['key']['Python']} | {packages(record)} | {record['processor']} |")
+    return "\n".join([*lines, "", *paper_scale(runs)]) + "\n"
+
+
+def packages(record: Mapping[str, Any]) -> str:
+    """The packages of a run with their versions."""
+    return ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+
+
+def paper_scale(runs: Mapping[str, PaperRun]) -> list[str]:
+    """The part of the execution page on the recorded runs at the papers' own size."""
+    lines = [
+        "(paper-runs)=",
+        "## At paper scale",
+        "",
+        "`slowmanifold build --profile paper` runs the chapters at the papers' own size, `slowmanifold record` keeps",
+        "what they measured, with their parameters, in `book/results/paper.json`. A chapter that has changed since is",
+        "of an earlier state; the table says which of its parts are others now.",
+        "",
+    ]
+    if not runs:
+        return [*lines, "No run is recorded yet."]
+    lines += [
+        "| chapter | seconds | executed | commit | processor | packages | changed since |",
+        "|---|---:|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        facts, changed = run.facts, ", ".join(f"`{part}`" for part in run.changed) or "nothing"
+        lines.append(
+            f"| [](./{name}) | {facts['seconds']:.1f} | {facts['date']} | `{facts['commit']}` "
+            f"| {facts['processor']} | {packages(facts)} | {changed} |"
+        )
+    total = sum(run.facts["seconds"] for run in runs.values())
+    return [*lines, "", f"Together {total:.1f} s of kernel time."]

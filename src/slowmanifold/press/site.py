@@ -6,10 +6,14 @@ import errno
 import functools
 import http.server
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+# What the place of the output can be at fault for: full, over its quota or its largest file, read-only.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class SiteError(Exception):
@@ -22,7 +26,7 @@ def build(staged: Path, output: Path, *, strict: bool = True) -> None:
     Sphinx runs in a process of its own, from clean doctrees and in parallel. With ``strict`` every warning, a dangling
     reference included, is an error; all of them are collected before the run ends.
 
-    Raises SiteError with Sphinx's warnings and errors.
+    Raises SiteError with Sphinx's warnings and errors, and OSError if the output has no room.
     """
     staged, output = staged.resolve(), output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +43,9 @@ def build(staged: Path, output: Path, *, strict: bool = True) -> None:
         command += ["-c", scratch, "-d", scratch / "doctrees", staged, scratch / "html"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
+            told = {int(number) for number in re.findall(r"(?:\[Errno |OSError\()(\d+)", done.stderr)}
+            for number in sorted(NO_ROOM & told):
+                raise OSError(number, os.strerror(number), str(output.parent))
             raise SiteError(done.stderr.replace(f"{staged}{os.sep}", "").strip())
         (scratch / "html").rename(output)
 

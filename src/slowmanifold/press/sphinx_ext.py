@@ -5,6 +5,7 @@ The book's configuration names this module as an extension; ``slowmanifold.press
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import posixpath
@@ -18,6 +19,8 @@ import imagesize
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.domains.std import StandardDomain
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html5 import HTML5Translator
 from sphinx_proof.domain import ProofDomain
@@ -44,7 +47,7 @@ def configuration(staged: str) -> dict[str, Any]:
     book = yaml.safe_load(Path(staged, "_config.yml").read_text(encoding="utf-8"))
     settings, _ = get_final_config(user_yaml=book, cli_config={"latex_individualpages": False})
     settings["extensions"] = [name for name in settings["extensions"] if name not in OUTSIDERS]
-    for name in ("html_static_path", "bibtex_bibfiles"):
+    for name in ("templates_path", "html_static_path", "bibtex_bibfiles"):
         settings[name] = [str(Path(staged, path)) for path in settings[name]]
     for name in ("html_logo", "html_favicon"):
         settings[name] = str(Path(staged, settings[name]))
@@ -73,7 +76,8 @@ class PairFigures(SphinxTransform):
                 continue
             stem, alt = image["uri"].removesuffix(LIGHT), image.get("alt", "")
             described = Path(self.env.srcdir, Path(self.env.docname).parent, f"{stem}.slider.json")
-            slider = json.loads(described.read_text(encoding="utf-8")) if described.is_file() else None
+            moves = described.is_file() and isinstance(image.parent, nodes.figure)  # elsewhere it is a picture of one
+            slider = json.loads(described.read_text(encoding="utf-8")) if moves else None
             pictures = frame(slider=slider)
             for k, value in enumerate(slider["values"] if slider else [""]):
                 first = slider is None or k == slider["first"]
@@ -137,6 +141,30 @@ class ParallelProofDomain(ProofDomain):
         """Nothing is left to merge."""
 
 
+class PagesOnce:
+    """An environment for looking things up in: it reads the tree of a page from disk once."""
+
+    def __init__(self, env: BuildEnvironment):
+        self.env = env
+        self.get_doctree = functools.cache(env.get_doctree)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+
+class QuickStandardDomain(StandardDomain):
+    """Sphinx's own domain; it reads a page from disk once, not again for every numbered reference to it."""
+
+    @functools.cached_property
+    def pages(self) -> PagesOnce:
+        """The environment that references are looked up in."""
+        return PagesOnce(self.env)
+
+    def resolve_xref(self, env: BuildEnvironment, *args: Any) -> Any:
+        """Resolve a reference."""
+        return super().resolve_xref(self.pages, *args)
+
+
 def ship_mathematics(app: Sphinx, exception: Exception | None) -> None:
     """Copy MathJax's one script and its fonts into the site; the rest of the package (24 MB) is never asked for."""
     if exception is not None:
@@ -171,7 +199,10 @@ def open_at_the_first_page(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     app.setup_extension("sphinx_proof")
+    app.setup_extension("slowmanifold.press.evidence")
+    app.setup_extension("slowmanifold.press.terms")
     app.add_domain(ParallelProofDomain, override=True)
+    app.add_domain(QuickStandardDomain, override=True)
     # It numbers the chapters in the parent process, after all reading, but does not declare so.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     app.add_node(frame, html=(visit_frame, depart_frame))

@@ -1,0 +1,88 @@
+"""The chapters' runs at the papers' own size, kept as data: they take too long for every build."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slowmanifold.press.chapters import Project, Refused, changes
+from slowmanifold.press.execute import RECORD, measured
+
+if TYPE_CHECKING:
+    from slowmanifold.press.build import State
+
+PROFILE = "paper"
+FACTS = ("date", "processor", "seconds", "commit", "versions", "parameters")
+# What a reader's machine decides, and the claims' records, by which a value is judged anew in each build.
+NOT_COMPARED = ("Python", "claim ")
+
+
+@dataclass(frozen=True)
+class PaperRun:
+    """A recorded run: the facts of it, the value of each claim, and the parts of the chapter that changed since."""
+
+    facts: dict[str, Any]
+    claims: dict[str, float | bool]
+    changed: list[str]
+
+
+def file(project: Project) -> Path:
+    """Where the runs are recorded."""
+    return project.book / "results" / "paper.json"
+
+
+def recorded(project: Project) -> dict[str, dict[str, Any]]:
+    """The records by chapter as they were written; none without the file, ``Refused`` if it is not such a file."""
+    try:
+        found = json.loads(file(project).read_text())
+        if all({*FACTS, "key", "claims"} <= set(told) for told in found.values()):
+            return found
+        raise Refused(f"book/results/paper.json: each chapter needs {', '.join((*FACTS, 'key', 'claims'))}")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Refused(f"book/results/paper.json: cannot be read: {error}") from None
+
+
+def load(project: Project) -> dict[str, PaperRun]:
+    """The recorded runs of the chapters that the book has, each compared with its chapter as it is now."""
+    kept, runs = recorded(project), {}
+    for name, chapter in project.chapters.items():
+        if told := kept.get(name):
+            now = compared(project.key(chapter, project.parameters(chapter, PROFILE)))
+            runs[name] = PaperRun({fact: told[fact] for fact in FACTS}, told["claims"], changes(told["key"], now))
+    return runs
+
+
+def compared(key: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a key that say whether a record is of the chapter as it is."""
+    return {part: value for part, value in key.items() if not part.startswith(NOT_COMPARED)}
+
+
+def record(project: Project, names: Iterable[str], states: Mapping[str, State]) -> list[str]:
+    """Record the fresh paper runs of the chapters ``names`` (all, if empty) beside what is recorded of the others.
+
+    ``states`` are those of the paper profile. ``Refused`` names every chapter without a fresh run, and records none.
+    The file is the old one or the new one at any time. Returns the chapters recorded.
+    """
+    chosen = [project.chapter(name).name for name in names] or list(project.chapters)
+    if stale := [name for name in chosen if states[name].stale]:
+        why = "; ".join(f"{name}: {', '.join(states[name].stale)}" for name in stale)
+        again = f"slowmanifold build --profile {PROFILE} {' '.join(stale)}"
+        raise Refused(f"no fresh run at paper scale ({why}); run: {again}")
+    kept = recorded(project)
+    for name in chosen:
+        run = states[name].executed
+        told = run.metadata[RECORD]
+        values = {claim["id"]: claim["measured"] for claim in measured(run)}
+        kept[name] = {fact: told[fact] for fact in FACTS} | {"key": compared(told["key"]), "claims": values}
+    path = file(project)
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps({name: kept[name] for name in sorted(kept)}, indent=1, ensure_ascii=False) + "\n")
+    os.replace(draft, path)
+    return chosen
