@@ -1,7 +1,7 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
     python book/results/record.py                  all of them, about an hour on one core
-    python book/results/record.py random_delay     one of search, copy_memory, parts, random_delay, digits
+    python book/results/record.py random_delay     one of search, copy_memory, parts, gated_copy, random_delay, digits
 
 Finished runs are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
 """
@@ -110,6 +110,17 @@ def parts() -> dict:
     return together({"change": name} | run(base | change, 2, 3) for name, change in changes.items())
 
 
+def gated_copy() -> dict:
+    """Copy memory at a delay of 20, a GRU: limit cycles, dense orthogonal candidates, torch's own start; no search."""
+    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 800, "every": 50}
+    base |= {"delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
+    starts = {"limit cycle": ("rotation", 1.1), "orthogonal 1.1": ("orthogonal", 1.1), "default": ("default", 1.0)}
+    return together(
+        {"start": start} | run({**base, "structure": structure, "gain": gain}, 3, 7)
+        for start, (structure, gain) in starts.items()
+    )
+
+
 def random_delay() -> dict:
     """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, and torch's own start; tested up to 200."""
     base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 1500, "every": 50}
@@ -195,5 +206,5 @@ def record(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "random_delay", "digits"):
+    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "gated_copy", "random_delay", "digits"):
         record(part)

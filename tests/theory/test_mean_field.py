@@ -9,6 +9,7 @@ from scipy.integrate import dblquad
 from scipy.stats import multivariate_normal, norm
 from torch.testing import assert_close
 
+from slowmanifold.networks.reservoir import rate_function
 from slowmanifold.theory.gaussian import RectifierAverages, SmoothAverages, feedback_rule, triple_averages
 from slowmanifold.theory.mean_field import NoSolution, single_target, solve
 
@@ -209,6 +210,23 @@ def test_triple_averages_of_a_line():
     targets = tensor([0.5, 1.0])
     Q = triple_averages(lambda x: x, 0, targets, covariance, w, p)
     assert_close(Q, covariance + torch.outer(targets, targets) / 3, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1])
+def test_triple_averages_of_a_rectifier(threshold):
+    """In <phi_l phi_l' phi'_n^2> phi'^2 is a step; by hand: given x_n the other field is normal, with known moments."""
+    covariance, targets = tensor([[0.32, 0.25], [0.25, 0.45]]), tensor([0.5, 1.0])
+    w, p = feedback_rule("uniform", 1.0, RectifierAverages.w_nodes)
+    Q = triple_averages(rate_function("relu", threshold), 0, targets, covariance, w, p)
+    s0, s1, c = 0.32**0.5, 0.45**0.5, 0.25 / (0.32 * 0.45) ** 0.5
+    w = w.numpy()[:, None]
+    y = (threshold - w * 0.5) / s0 + np.linspace(0, 12, 6001)
+    u, rest = (w + c * s1 * y - threshold) / s1, (1 - c**2) ** 0.5
+    a, first = u / rest, w * 0.5 + s0 * y - threshold
+    mean = s1 * (u * norm.cdf(a) + rest * norm.pdf(a))
+    square = s1**2 * ((rest**2 + u**2) * norm.cdf(a) + u * rest * norm.pdf(a))
+    by_hand = [p.numpy() @ np.trapezoid(f * norm.pdf(y), y) for f in (first**2, first * mean, square)]
+    assert_close(torch.stack([Q[0, 0], Q[0, 1], Q[1, 1]]), tensor(by_hand), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("feedback", ["uniform", "normal", "signs"])
