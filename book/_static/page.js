@@ -17,25 +17,47 @@ for (const menu of document.querySelectorAll("dialog")) {
   menu.addEventListener("click", (event) => event.target.closest("a") && menu.close());
 }
 
-// A figure with a slider has all its frames in the page, one of them shown: moving the slider shows another.
+// A figure with a slider has all its frames in the page, one of them shown: moving the slider shows another. Below the
+// track stands the value of each frame, to be clicked on.
+const comesNear = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      comesNear.unobserve(target);
+      for (const image of target.querySelectorAll("img")) image.loading = "eager"; // hidden pictures too: no frame flashes
+    }
+  },
+  { rootMargin: "400px" },
+);
 for (const box of document.querySelectorAll(".figure-frame[data-values]")) {
   const values = JSON.parse(box.dataset.values);
   const slider = document.createElement("div");
   slider.className = "slider";
-  slider.innerHTML = '<label><span></span><input type="range" min="0" step="1"></label><output></output>';
-  const [name, input, output] = ["span", "input", "output"].map((part) => slider.querySelector(part));
+  slider.innerHTML =
+    '<label><span></span><input type="range" min="0" step="1"></label>' +
+    '<output aria-live="off"></output><div class="stops" aria-hidden="true"></div>';
+  const [name, input, output, stops] = ["span", "input", "output", ".stops"].map((part) => slider.querySelector(part));
   name.textContent = JSON.parse(box.dataset.parameter);
   input.max = values.length - 1;
   input.value = box.dataset.first;
   const show = () => {
-    output.textContent = values[input.value];
-    input.setAttribute("aria-valuetext", values[input.value]);
-    box.querySelectorAll("img").forEach((image, k) => (image.hidden = k >> 1 !== Number(input.value)));
+    const now = Number(input.value);
+    output.textContent = values[now];
+    input.setAttribute("aria-valuetext", values[now]);
+    [...stops.children].forEach((stop, k) => stop.classList.toggle("now", k === now));
+    box.querySelectorAll("img").forEach((image, k) => (image.hidden = k >> 1 !== now));
   };
+  values.forEach((value, k) => {
+    const stop = stops.appendChild(document.createElement("span"));
+    stop.textContent = value;
+    stop.addEventListener("click", () => {
+      input.value = k;
+      input.focus();
+      show();
+    });
+  });
   input.addEventListener("input", show);
-  // Hidden pictures are fetched when a hand is on the way to them.
-  const fetchAll = () => box.querySelectorAll("img").forEach((image) => (image.loading = "eager"));
-  for (const event of ["pointerenter", "focusin"]) slider.addEventListener(event, fetchAll, { once: true });
   show();
   box.after(slider);
+  comesNear.observe(box);
 }

@@ -101,22 +101,30 @@ def check_pictures(page: Page, theme: str, scale: float) -> None:
 
 
 def check_sliders(page: Page) -> None:
-    """The keyboard moves each slider from its first to its last frame; each value shows one picture, and its own."""
+    """The keyboard moves each slider from its first to its last frame; each value shows one picture, and its own.
+
+    So does a click on the value, and nothing else on the page moves meanwhile.
+    """
     for slider in page.locator(".slider").all():
         box = slider.locator("xpath=preceding-sibling::*[1]")
         values = json.loads(box.get_attribute("data-values"))
-        handle = slider.get_by_role("slider")
+        handle = slider.get_by_role("slider", name=json.loads(box.get_attribute("data-parameter")), exact=True)
         assert handle.input_value() == box.get_attribute("data-first")
         handle.press("Home")
+        size = box.bounding_box()
         seen = []
         for value in values:
             assert slider.locator("output").inner_text() == value
+            assert slider.locator(".stops .now").all_inner_texts() == [value]
             assert handle.get_attribute("aria-valuetext") == value
             [picture] = [it for it in box.locator("img").all() if it.is_visible()]
             assert picture.get_attribute("alt").endswith(f": {value})")
+            assert box.bounding_box() == size
             seen.append(picture.get_attribute("src"))
             handle.press("ArrowRight")
         assert len(set(seen)) == len(values)
+        slider.locator(".stops span").first.click()
+        assert slider.locator("output").inner_text() == values[0]
 
 
 def check_solutions(page: Page) -> None:
@@ -140,6 +148,7 @@ def test_page_from_disk_on_a_desk(browser: Browser, site: Path, page: str) -> No
                 if shown.evaluate("document.documentElement.dataset.theme") == theme:
                     break
             check_pictures(shown, theme, 0.0)
+        check_sliders(shown)
 
 
 def test_page_from_a_server_on_a_phone(browser: Browser, served: str, page: str) -> None:
@@ -151,6 +160,17 @@ def test_page_from_a_server_on_a_phone(browser: Browser, served: str, page: str)
         check_sliders(shown)
         wide, narrow = shown.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         assert wide <= narrow, "the page scrolls sideways"
+
+
+def test_without_a_script_each_slider_shows_its_first_frame(browser: Browser, site: Path, page: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    shown = context.new_page()
+    shown.goto(f"{site.as_uri()}/{page}")
+    for box in shown.locator(".figure-frame[data-values]").all():
+        first = json.loads(box.get_attribute("data-values"))[int(box.get_attribute("data-first"))]
+        [picture] = [it for it in box.locator("img").all() if it.is_visible()]
+        assert picture.get_attribute("alt").endswith(f": {first})")
+    context.close()
 
 
 def test_the_menus_open_on_a_phone(browser: Browser, site: Path) -> None:

@@ -117,6 +117,17 @@ def test_pages_are_light(site: Path) -> None:
     assert sum(sizes.values()) < 40e6
 
 
+def test_every_chapter_has_a_parameter_for_the_reader_to_move(site: Path, page: str) -> None:
+    chapter = parse(site / page).select_one("div.colophon")
+    sliders = parse(site / page).select(".figure-frame[data-values]")
+    assert sliders or not chapter
+    for slider in sliders:
+        assert 5 <= len(json.loads(slider["data-values"])) <= 9
+        frames = [local_target(site / page, image["src"])[0] for image in slider.find_all("img")]
+        assert max(frame.stat().st_size for frame in frames) < 60_000, "a page loads all of them"
+        assert len({(image["width"], image["height"]) for image in slider.find_all("img")}) == 1
+
+
 @pytest.mark.parametrize(
     "part", ["figure", "[data-values]", "div.claim", "div.solution", "div.math", "div.colophon", "table.ledger"]
 )
