@@ -38,6 +38,7 @@ def train_memory(
     steps: int,
     every: int,
     enough: float,
+    probe: bool = True,
     generator: np.random.Generator,
 ) -> Result:
     """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
@@ -47,8 +48,9 @@ def train_memory(
     ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
     Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
-    "solved"; "recall_at" the delays ``tested``; and before and after training the Lyapunov exponents under blanks
-    ("exponents", 2 x units) and "adjoint", both of :func:`signals`; "seconds" of the processor, for all of it.
+    "solved"; "recall_at" the delays ``tested``; "seconds" of the processor, for all of it; and with ``probe``, before
+    and after training, the Lyapunov exponents under blanks ("exponents", 2 x units) and "adjoint", both of
+    :func:`signals`, which take as long as some forty steps of training.
 
     Raises ``ValueError`` for what the network, the task and the training refuse.
     Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: Long memory.
@@ -64,7 +66,10 @@ def train_memory(
         with torch.no_grad():
             return {"recall": accuracy(model(trials.inputs), trials.targets, blank=0)}
 
-    before = signals(model, random_delay(32, delays, generator), generator)
+    def probed() -> tuple[np.ndarray, float]:
+        return signals(model, random_delay(32, delays, generator), generator)
+
+    stages = [probed()] if probe else []
     history = train(
         model,
         lambda generator: random_delay(batch, delays, generator),
@@ -77,17 +82,17 @@ def train_memory(
         stop=lambda row: row["recall"] >= enough,
         device="cpu",
     )
-    after = signals(model, random_delay(32, delays, generator), generator)
+    stages += [probed()] if probe else []
     missing = math.ceil(steps / every) - len(history["step"])
     padded = {name: np.pad(column, (0, missing), constant_values=np.nan) for name, column in history.items()}
-    return padded | {
+    result = {
         "trained": history["step"][-1],
         "solved": bool(history["recall"][-1] >= enough),
         "recall_at": np.array([recall(model, generator, (delay, delay))["recall"] for delay in tested]),
-        "exponents": np.stack([before[0], after[0]]),
-        "adjoint": np.array([before[1], after[1]]),
-        "seconds": time.process_time() - began,
     }
+    if probe:
+        result["exponents"], result["adjoint"] = (np.stack(values) for values in zip(*stages, strict=True))
+    return padded | result | {"seconds": time.process_time() - began}
 
 
 def train_digits(

@@ -59,7 +59,7 @@ def train(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(device)
     weights = None if class_weights is None else class_weights.to(next(model.parameters()))
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     rows: list[Row] = []
     settings = {"learning_rate": learning_rate, "every": every}
     if checkpoint is not None and checkpoint.exists():

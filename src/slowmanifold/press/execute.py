@@ -188,6 +188,7 @@ def run(
             progress_bar=False,
             execution_timeout=timeout,
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            shutdown_kernel="immediate",  # by then all is told; its own farewell takes seconds
             resources={"metadata": {"path": str(project.book)}},
         )
     except papermill.PapermillExecutionError as error:
