@@ -164,7 +164,8 @@ def at_paper_scale(found: Iterable[Entry]) -> str:
     text = "The runs at paper scale are recorded ({ref}`when and how <paper-runs>`) and judged by today's tolerances: "
     text += f"{counted(entry.scale for entry in found)}. "
     if differing := [entry.record.id for entry in found if entry.scale == "differs"]:
-        text += f"They differ in {', '.join(f'[{name}](#ledger-{name})' for name in differing)}. "
+        links = [f'<a href="#ledger-{name}">{name}</a>' for name in differing]
+        text += f"They differ in {', '.join(links)}. "
     if earlier := sum(entry.run is not None and bool(entry.run.changed) for entry in found):
         text += f"{earlier} of these values were recorded at an *earlier state* of their chapter."
     return text.strip()
