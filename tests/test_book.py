@@ -40,6 +40,6 @@ def test_every_term_of_the_glossary_is_linked_from_a_chapter():
     glossary = (PROJECT.book / "glossary.md").read_text()
     block = re.search(r"^```{glossary}\n(.*?)^```", glossary, re.MULTILINE | re.DOTALL)[1]
     groups = [re.findall(r"^(?! )(.+)$", group, re.MULTILINE) for group in block.split("\n\n")]
-    prose = " ".join(chapter.text for chapter in PROJECT.chapters.values())
+    prose = " ".join(" ".join(chapter.text.split()) for chapter in PROJECT.chapters.values())
     used = {word.lower() for word in re.findall(r"{term}`(?:[^`<]* <)?([^`>]*)>?`", prose)}
     assert [names[0] for names in groups if not {name.lower() for name in names} & used] == []

@@ -40,6 +40,14 @@ async () => {
 }
 """
 
+# Colours fade into those of the other theme.
+SWITCH = """
+async (theme) => {
+  document.documentElement.dataset.theme = theme;
+  await Promise.all(document.getAnimations().map((it) => it.finished));
+}
+"""
+
 FOCUS = """
 () => {
   const it = document.activeElement, style = getComputedStyle(it), box = it.getBoundingClientRect();
@@ -70,7 +78,7 @@ def test_axe_finds_no_fault_and_no_lack_of_contrast(browser: Browser, site: Path
         shown.evaluate(AXE)
         assert shown.evaluate(FAULTS) == []
         for theme in ("light", "dark"):
-            shown.evaluate("(theme) => { document.documentElement.dataset.theme = theme }", theme)
+            shown.evaluate(SWITCH, theme)
             assert shown.evaluate(PALE) == [], theme
 
 

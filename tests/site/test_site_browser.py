@@ -37,11 +37,12 @@ async () => {
 }
 """
 
-# Of every figure's pictures: source, whether it is shown, its widths on the screen and as drawn, and its filter.
+# Of every figure's pictures: source, whether it is shown, its widths on the screen and as drawn, and its filter. A
+# picture in a line of text, that of a card, may be of any size.
 PICTURES = """
-() => [...document.querySelectorAll(".figure-frame img")].map((it) => ({
+() => [...document.querySelectorAll(".bd-article :is(.only-light, .only-dark)")].map((it) => ({
   source: it.src, shown: it.checkVisibility(), frame: !it.hidden, filter: getComputedStyle(it).filter,
-  width: it.clientWidth, drawn: Number(it.getAttribute("width")),
+  width: it.clientWidth, drawn: it.closest(".figure-frame") ? Number(it.getAttribute("width")) : 0,
 }))
 """
 

@@ -76,9 +76,9 @@ class PairFigures(SphinxTransform):
                 continue
             stem, alt = image["uri"].removesuffix(LIGHT), image.get("alt", "")
             described = Path(self.env.srcdir, Path(self.env.docname).parent, f"{stem}.slider.json")
-            moves = described.is_file() and isinstance(image.parent, nodes.figure)  # elsewhere it is a picture of one
-            slider = json.loads(described.read_text(encoding="utf-8")) if moves else None
-            pictures = frame(slider=slider)
+            alone = isinstance(image.parent, nodes.figure)  # elsewhere it stands in a line: a picture of the figure
+            slider = json.loads(described.read_text(encoding="utf-8")) if alone and described.is_file() else None
+            pictures = frame(slider=slider) if alone else nodes.inline()
             for k, value in enumerate(slider["values"] if slider else [""]):
                 first = slider is None or k == slider["first"]
                 for theme in ("light", "dark"):
@@ -115,6 +115,12 @@ def visit_drawing(translator: HTML5Translator, node: drawing) -> None:
 
 def depart_drawing(translator: HTML5Translator, node: drawing) -> None:
     """Nothing follows the picture."""
+
+
+def visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
+    """Write an entry of the bibliography as an item of its list; docutils gives it a role that lists may not hold."""
+    HTML5Translator.visit_citation(translator, node)
+    translator.body[-1] = translator.body[-1].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 class HoldPunctuation(SphinxTransform):
@@ -207,6 +213,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     app.add_node(frame, html=(visit_frame, depart_frame))
     app.add_node(drawing, html=(visit_drawing, depart_drawing))
+    app.add_node(nodes.citation, override=True, html=(visit_citation, HTML5Translator.depart_citation))
     app.add_transform(PairFigures)
     app.add_transform(HoldPunctuation)
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
