@@ -9,6 +9,7 @@ from time import perf_counter
 
 import joblib
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 from table import Ratio, show
 
 from slowmanifold.sweep import sweep
@@ -79,6 +80,7 @@ def main() -> Iterator[Ratio]:
     if (worst := max(overhead for name, overhead in overheads.items() if "sweep" in name)) > OVERHEAD:
         raise SystemExit(f"a point costs {1e3 * worst:.1f} ms beyond its work; aim: below {1e3 * OVERHEAD:.0f} ms")
     best = compare(long, LONG)
+    get_reusable_executor().shutdown()  # idle workers would keep the process for minutes
     what, how = f"{len(LONG)} paths of the logistic map, {STEPS} steps each", f"best of {ROUNDS} rounds, all points"
     loop = "plain loop", best["plain loop"]
     yield Ratio(what, "sweep, two workers", best["sweep, two workers"], *loop, f"{how}, two processes", SPEED_UP)
