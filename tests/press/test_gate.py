@@ -188,7 +188,7 @@ def test_a_chapter_or_a_profile_that_changed_closes_it(guarded, monkeypatch):
 
 def test_a_book_without_chapters_closes_it(book, monkeypatch):
     monkeypatch.setattr(gate.subprocess, "run", None)
-    closed(book, "_toc.yml: lists no chapter")
+    assert "_toc.yml: lists no chapter" in closed(book)
 
 
 # Closed, as something differs
@@ -227,4 +227,6 @@ def test_a_time_out_closes_it_though_nbval_expects_the_rest_to_fail(guarded):
 def test_a_kernel_that_dies_closes_it(guarded):
     guarded.edit("book/one.md", "import time\n", "import time\nos._exit(0)\n")
     change(guarded, lambda notebook: notebook.cells[4].update(source=guarded.project.chapters["one"].parsed.code[3]))
-    closed(guarded, "the gate is closed", timeout=3)
+    told = closed(guarded, "the gate is closed: 8 of 8 cells ran", timeout=3)
+    assert re.findall(r"^FAILED book/one\.ipynb::Cell (\d)", told, re.MULTILINE) == ["4"]
+    assert "3 xfailed" in told
