@@ -86,6 +86,89 @@ def test_without_strictness_warnings_do_not_matter(tmp_path: Path) -> None:
     assert (tmp_path / "html" / "index.html").is_file()
 
 
+SECOND = """# Another chapter
+
+(a-place)=
+## A place
+
+{numref}`fig-line` is in [](./index.md). It is a {cite}`someone`.
+"""
+
+
+def stage_three(folder: Path) -> Path:
+    """A staged book of two pages that show something of each other, and a third."""
+    staged = stage(folder, PAGE + "\nSee {ref}`a-place`.\n\n```{bibliography}\n```\n")
+    (staged / "book" / "references.bib").write_text("@misc{someone, author={A. One}, title={A work}, year={1999}}\n")
+    (staged / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n- file: book/second\n- file: book/third\n"
+    )
+    (staged / "book" / "second.md").write_text(SECOND)
+    (staged / "book" / "third.md").write_text("# A third\n")
+    return staged
+
+
+def pages(site: Path) -> dict[str, bytes]:
+    """What the files of a site hold, but for Sphinx's mark of its settings, which names their folder."""
+    return {
+        str(path.relative_to(site)): path.read_bytes()
+        for path in sorted(site.rglob("*"))
+        if path.is_file() and path.name != ".buildinfo"
+    }
+
+
+ALL = {"index", "second", "third"}
+FIGURE = ":::{figure} files/line.light.png\n:alt: Again.\nMore.\n:::\n\n"
+
+
+@pytest.mark.parametrize(
+    ("edited", "old", "new", "again"),
+    [
+        ("second", "It is", "Here is a thing; it is", {"index", "second"}),
+        ("second", "## A place", "## Somewhere", ALL),
+        ("index", "# A chapter\n", f"# The chapter\n\n{FIGURE}", ALL),
+    ],
+    ids=["prose", "a heading that another page refers to", "a title, and a figure before another"],
+)
+def test_an_edited_text_gives_the_site_that_clean_doctrees_give(tmp_path, edited, old, new, again) -> None:
+    staged, workshop = stage_three(tmp_path / "staged"), tmp_path / "workshop"
+    build(staged, tmp_path / "first", workshop=workshop)
+    written = {path.stem: path.stat().st_mtime_ns for path in (workshop / "made" / "html" / "book").glob("*.html")}
+    text = staged / "book" / f"{edited}.md"
+    text.write_text(text.read_text().replace(old, new, 1))
+    build(staged, tmp_path / "second", workshop=workshop)
+    build(staged, tmp_path / "clean")
+    assert pages(tmp_path / "second") == pages(tmp_path / "clean") != pages(tmp_path / "first")
+    now = {path.stem: path.stat().st_mtime_ns for path in (workshop / "made" / "html" / "book").glob("*.html")}
+    # The page with the table of contents is always written again.
+    assert {name for name in now if now[name] != written[name]} == again
+
+
+def test_a_build_that_failed_fails_again(tmp_path) -> None:
+    staged, workshop = stage_three(tmp_path / "staged"), tmp_path / "workshop"
+    build(staged, tmp_path / "first", workshop=workshop)
+    text = staged / "book" / "second.md"
+    text.write_text(SECOND.replace("(a-place)=\n", ""))
+    for attempt in ("second", "third"):
+        with pytest.raises(SiteError, match="a-place"):
+            build(staged, tmp_path / attempt, workshop=workshop)
+        assert not (tmp_path / attempt).exists()
+    text.write_text(SECOND)
+    build(staged, tmp_path / "fourth", workshop=workshop)
+    assert pages(tmp_path / "fourth") == pages(tmp_path / "first")
+
+
+def test_a_new_file_or_other_settings_give_the_site_that_clean_doctrees_give(tmp_path) -> None:
+    staged, workshop = stage_three(tmp_path / "staged"), tmp_path / "workshop"
+    build(staged, tmp_path / "first", workshop=workshop)
+    (staged / "book" / "fourth.md").write_text("# A fourth\n")
+    with (staged / "_toc.yml").open("a") as toc:
+        toc.write("- file: book/fourth\n")
+    (staged / "book" / "files" / "line.csv").write_text("t,x\n0,0\n1,1\n")
+    build(staged, tmp_path / "second", workshop=workshop)
+    build(staged, tmp_path / "clean")
+    assert pages(tmp_path / "second") == pages(tmp_path / "clean")
+
+
 def test_a_taken_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("hello")
     with socket.socket() as taken:

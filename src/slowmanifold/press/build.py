@@ -190,10 +190,10 @@ def run_aside(
     return outcome, folder
 
 
-def make_site(staged: Path, output: Path, *, strict: bool) -> None:
+def make_site(staged: Path, output: Path, *, strict: bool, workshop: Path | None = None) -> None:
     """Make the site of the staged sources; ``Failed`` has what Sphinx says."""
     try:
-        build_site(staged, output, strict=strict)
+        build_site(staged, output, strict=strict, workshop=workshop)
     except SiteError as error:
         raise Failed(f"the site could not be made:\n{error}") from None
 
@@ -235,7 +235,8 @@ def publish(project: Project, profile: str, chapters: Mapping[str, State], failu
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=site.parent) as folder:
         staged, draft = Path(folder, "staged"), Path(folder, "html")
         stage(project, chapters, notices, staged)
-        make_site(staged, draft, strict=not any(notices.values()))
+        complete = not any(notices.values())
+        make_site(staged, draft, strict=complete, workshop=project.made / "sphinx" if complete else None)
         if site.exists():
             shutil.rmtree(site)
         draft.rename(site)
@@ -254,12 +255,15 @@ def show(site: Path, shown: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
+def tools(project: Project) -> list[Path]:
+    """What pages are made with: the package and the lock file."""
+    return [*sorted((project.root / "src" / "slowmanifold").rglob("*.py")), project.root / "requirements.txt"]
+
+
 def site_key(project: Project, profile: str, chapters: Mapping[str, State], notices: Mapping[str, str]) -> str:
     """What the site depends on: pages, runs, notices, settings, the package and the lock file."""
-    package = project.root / "src" / "slowmanifold"
     inputs = [path for path in sorted(project.book.rglob("*")) if path.is_file()]
-    inputs += sorted(package.rglob("*.py"))
-    inputs += [project.root / name for name in ("_config.yml", "_toc.yml", "requirements.txt")]
+    inputs += [*tools(project), project.root / "_config.yml", project.root / "_toc.yml"]
     parts = {str(path.relative_to(project.root)): digest(path.read_bytes()) for path in inputs}
     # A chapter counts as it was read, for that is what its page shows: it may have been edited since.
     parts |= {str(state.chapter.source.relative_to(project.root)): state.chapter.text for state in chapters.values()}
@@ -280,6 +284,7 @@ def stage(project: Project, chapters: Mapping[str, State], notices: Mapping[str,
     shutil.copytree(project.book, staged / "book", ignore=lambda folder, names: [*text, ".ipynb_checkpoints"])
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(project.root / name, staged)
+    (staged / "made-with").write_text("\n".join(digest(path.read_bytes()) for path in tools(project)))
     package = api.modules(project.root / "src" / "slowmanifold")
     used = api.uses((state.chapter for state in chapters.values()), [name for part in package for name in part.names])
     (staged / "book" / "api.md").write_text(api.page(package, used))

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
-import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_output
+from nbformat.v4 import new_markdown_cell
 
 from slowmanifold.press import api
 from slowmanifold.press.chapters import FORMAT, Chapter, short, with_values
@@ -39,7 +38,7 @@ def stage(
         files = folder / FILES / chapter.name
         files.mkdir(parents=True)
         (files / chapter.source.name).write_text(text)
-        nbformat.write(executed, files / f"{chapter.name}.ipynb")
+        write_notebook(executed, files / f"{chapter.name}.ipynb")
         record = executed.metadata[RECORD]
         fill(page, executed, record, f"{FILES}/{chapter.name}", files)
         page.cells.append(new_markdown_cell(colophon(chapter, record, uses)))
@@ -48,7 +47,12 @@ def stage(
     for number, cell in enumerate(page.cells):
         cell.id = f"cell-{number}"
     page.metadata.pop("jupytext", None)
-    nbformat.write(page, folder / f"{chapter.name}.ipynb")
+    write_notebook(page, folder / f"{chapter.name}.ipynb")
+
+
+def write_notebook(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook of ours; nbformat would check each cell once more."""
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def put_under_title(page: NotebookNode, text: str) -> None:
@@ -87,8 +91,8 @@ def fill(page: NotebookNode, executed: NotebookNode, record: Mapping[str, Any], 
 
 def glue(claim: Mapping[str, Any]) -> NotebookNode:
     """The output from which ``{glue:text}`` takes the measured value of a claim."""
-    return new_output(
-        "display_data",
+    return NotebookNode(
+        output_type="display_data",
         data={f"{GLUE}text/plain": repr(claim["measured"])},
         metadata={"scrapbook": {"name": claim["id"], "mime_prefix": GLUE}},
     )

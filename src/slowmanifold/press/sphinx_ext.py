@@ -207,6 +207,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx_proof")
     app.setup_extension("slowmanifold.press.evidence")
     app.setup_extension("slowmanifold.press.terms")
+    app.setup_extension("slowmanifold.press.unedited")
     app.add_domain(ParallelProofDomain, override=True)
     app.add_domain(QuickStandardDomain, override=True)
     # It numbers the chapters in the parent process, after all reading, but does not declare so.

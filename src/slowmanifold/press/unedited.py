@@ -1,0 +1,54 @@
+"""Pages whose own text was not edited are written again where they show something of a page that was.
+
+A page shows of others their titles and numbers, the places of labels, terms and equations, entries of index and
+bibliography. Sphinx knows of changed numbers; if anything else of all this changes, every page is written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+# Where Sphinx and its extensions keep what they know across pages.
+SHARED = ("longtitles", "titles", "tocs", "toc_secnumbers", "toc_fignumbers", "toctree_includes", "domaindata")
+SHARED += ("proof_list", "sphinx_exercise_registry")
+
+
+def spelled(value: Any) -> str:
+    """``value`` as text, the same for equal values whatever the order in which they came about."""
+    if isinstance(value, nodes.Node):
+        return value.pformat()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{key!r}: {spelled(one)}' for key, one in value.items()))}}}"
+    if isinstance(value, Collection) and not isinstance(value, str | bytes):
+        spelt = [spelled(one) for one in value]
+        return f"[{', '.join(sorted(spelt) if isinstance(value, set | frozenset) else spelt)}]"
+    if type(value).__repr__ is object.__repr__:  # which tells where it lies in memory
+        return f"{type(value).__name__}({spelled(vars(value))})"
+    return repr(value)
+
+
+def pages_that_show_others(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """All pages, if anything that pages show of each other has changed since the last build."""
+    shown = {name: spelled(getattr(env, name, None)) for name in SHARED}
+    before, env.shown_across_pages = getattr(env, "shown_across_pages", None), shown
+    return sorted(env.found_docs) if before is not None and before != shown else []
+
+
+def forget_lost_words(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
+    """Take words that stand on no page any more out of the search's index; return no pages to add to the site."""
+    for words in (app.builder.indexer._mapping, app.builder.indexer._title_mapping):
+        for word in [word for word, pages in words.items() if not pages]:
+            del words[word]
+    return []
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    app.connect("env-get-updated", pages_that_show_others, priority=900)  # when all numbers have been given
+    app.connect("html-collect-pages", forget_lost_words)  # when all are written, before the index is
+    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
