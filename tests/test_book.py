@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from slowmanifold.press import outline
-from slowmanifold.press.chapters import Project
 from slowmanifold.press.corrections import corrections
+from slowmanifold.press.project import Project
 
 PROJECT = Project(Path(__file__).parents[1])
 

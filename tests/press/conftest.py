@@ -21,8 +21,10 @@ import yaml
 from nbformat.v4 import new_output
 
 from slowmanifold.press import build as building
-from slowmanifold.press.chapters import Chapter, Project
+from slowmanifold.press import publish as publishing
+from slowmanifold.press.chapters import Chapter
 from slowmanifold.press.cli import Lines
+from slowmanifold.press.project import Project
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,8 +49,8 @@ TELL = 'import os\nwith open(os.environ["RUNS"], "a") as runs:\n    runs.write("
 # The command line with a site that is only copied: Sphinx takes seconds and is not the point.
 DRIVER = """\
 import shutil
-from slowmanifold.press import build, cli
-build.build_site = lambda staged, output, **options: shutil.copytree(staged, output)
+from slowmanifold.press import cli, publish
+publish.build_site = lambda staged, output, **options: shutil.copytree(staged, output)
 cli.main()
 """
 
@@ -206,7 +208,7 @@ def copy(tmp_path):
 @pytest.fixture
 def book(tmp_path, monkeypatch):
     """An empty book whose site, made in this process, is only copied."""
-    monkeypatch.setattr(building, "build_site", lambda staged, output, **options: shutil.copytree(staged, output))
+    monkeypatch.setattr(publishing, "build_site", lambda staged, output, **options: shutil.copytree(staged, output))
     root = tmp_path / "project"
     (root / "book").mkdir(parents=True)
     return Book(root)

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from slowmanifold.press import build as building
+from slowmanifold.press import publish as publishing
 from slowmanifold.press.build import State, run_aside, states, to_run
 from slowmanifold.press.chapters import Chapter, Failed, Refused
 from slowmanifold.press.cli import Lines
@@ -202,7 +203,7 @@ def test_a_site_that_cannot_be_made_leaves_the_last_one(book, instant, monkeypat
     before = snapshot(book.root / "_build" / "html" / "book")
     book.edit("book/index.md", "Its front page.", "Its new page.")
     with monkeypatch.context() as patch:
-        patch.setattr(building, "build_site", broken)
+        patch.setattr(publishing, "build_site", broken)
         with pytest.raises(Failed, match="undefined label"):
             book.build()
     assert snapshot(book.root / "_build" / "html" / "book") == before
@@ -302,7 +303,7 @@ def test_a_page_that_cannot_be_made_does_not_lose_the_run(book, instant, tmp_pat
     def broken(staged, output, **options):
         raise SiteError("no Sphinx")
 
-    monkeypatch.setattr(building, "build_site", broken)
+    monkeypatch.setattr(publishing, "build_site", broken)
     book.chapter("one")
     with pytest.raises(Failed, match="no Sphinx"):
         aside(book, output=tmp_path / "mine")
@@ -345,11 +346,11 @@ def test_a_second_build_says_that_another_is_at_work_and_leaves_it_alone(book, u
 KILLED = """\
 import os, shutil, signal
 import nbformat
-from slowmanifold.press import build, cli, execute
+from slowmanifold.press import cli, execute, publish
 def die(*arguments, **options):
     {half}
     os.kill(os.getpid(), signal.SIGKILL)
-build.build_site = lambda staged, output, **options: shutil.copytree(staged, output)
+publish.build_site = lambda staged, output, **options: shutil.copytree(staged, output)
 {function} = die
 cli.main()
 """
@@ -369,8 +370,8 @@ def test_a_build_killed_while_it_writes_a_notebook_shows_no_half_of_it(book, ins
 @pytest.mark.parametrize(
     ("function", "half"),
     [
-        ("build.build_site", "os.mkdir(arguments[1]); shutil.copy(arguments[0] / '_toc.yml', arguments[1])"),
-        ("build.show", "pass"),
+        ("publish.build_site", "os.mkdir(arguments[1]); shutil.copy(arguments[0] / '_toc.yml', arguments[1])"),
+        ("publish.show", "pass"),
     ],
     ids=["site", "its link"],
 )

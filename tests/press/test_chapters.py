@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slowmanifold.press.chapters import Chapter, Project, Refused, changes, fitting, records_key, short, with_values
+from slowmanifold.press.chapters import Chapter, Refused, fitting, with_values
+from slowmanifold.press.keys import changes, records_key, short
+from slowmanifold.press.project import Project
 
 # The table of contents
 

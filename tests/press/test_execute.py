@@ -8,8 +8,9 @@ import nbformat
 import pytest
 
 from slowmanifold.press import execute
-from slowmanifold.press.chapters import Chapter, records_key
+from slowmanifold.press.chapters import Chapter
 from slowmanifold.press.execute import code_cells, commit, lines, processor
+from slowmanifold.press.keys import records_key
 
 # Waits for a file and tells with another that it does.
 WAIT = """\

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from slowmanifold.press import build as building
+from slowmanifold.press import publish as publishing
 from slowmanifold.press import site
-from slowmanifold.press.chapters import Failed, short
+from slowmanifold.press.chapters import Failed
 from slowmanifold.press.execute import RECORD
+from slowmanifold.press.keys import short
 from slowmanifold.press.pages import execution_page, put_under_title
 from slowmanifold.press.paper_runs import PaperRun
 
@@ -227,7 +228,7 @@ def test_the_execution_page_lists_every_run_and_their_sum(drawn):
 @pytest.fixture
 def sphinx(monkeypatch):
     """The site is made, not copied."""
-    monkeypatch.setattr(building, "build_site", site.build)
+    monkeypatch.setattr(publishing, "build_site", site.build)
 
 
 def page(book, name):

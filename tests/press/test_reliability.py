@@ -16,13 +16,13 @@ KILLS = 20
 # The site is copied file by file, slowly enough that a kill may come in between.
 SLOWLY = """\
 import shutil, time
-from slowmanifold.press import build, cli
+from slowmanifold.press import cli, publish
 
 def copy(source, target):
     time.sleep(0.005)
     return shutil.copy2(source, target)
 
-build.build_site = lambda staged, output, **options: shutil.copytree(staged, output, copy_function=copy)
+publish.build_site = lambda staged, output, **options: shutil.copytree(staged, output, copy_function=copy)
 cli.main()
 """
 

@@ -14,8 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from slowmanifold.press.chapters import Failed, Project, Refused, fitting
+from slowmanifold.press.chapters import Failed, Refused, fitting
 from slowmanifold.press.execute import Failure, Run
+from slowmanifold.press.project import Project
 
 TIMEOUT = 900
 CORES = os.cpu_count() or 1

@@ -23,7 +23,9 @@ import click
 import joblib
 import psutil
 
-from slowmanifold.press.chapters import Chapter, Project, records_key
+from slowmanifold.press.chapters import Chapter
+from slowmanifold.press.keys import records_key
+from slowmanifold.press.project import Project
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -24,8 +24,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from nbval.plugin import find_comment_markers, find_metadata_tags
 
 from slowmanifold.claims import REPORT
-from slowmanifold.press.chapters import Failed, Project
+from slowmanifold.press.chapters import Failed
 from slowmanifold.press.execute import code_cells, limits, read, write
+from slowmanifold.press.project import Project
 
 PROFILE = "quick"
 LOOSENING = ("PYTEST_ADDOPTS", REPORT)  # what in a reader's shell would loosen the gate

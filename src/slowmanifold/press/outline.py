@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slowmanifold.claims import Record
-from slowmanifold.press.chapters import Refused, settings
+from slowmanifold.press.chapters import Refused
+from slowmanifold.press.project import settings
 
 ELSEWHERE = "Elsewhere in the paper"
 

@@ -14,8 +14,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from slowmanifold.press import api
-from slowmanifold.press.chapters import FORMAT, Chapter, short, with_values
+from slowmanifold.press.chapters import FORMAT, Chapter, with_values
 from slowmanifold.press.execute import RECORD, code_cells
+from slowmanifold.press.keys import short
 from slowmanifold.press.paper_runs import PaperRun
 
 FILES = "files"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowmanifold.press.chapters import Project, Refused, changes
+from slowmanifold.press.chapters import Refused
 from slowmanifold.press.execute import RECORD, measured
+from slowmanifold.press.keys import changes
+from slowmanifold.press.project import Project
 
 if TYPE_CHECKING:
     from slowmanifold.press.build import State

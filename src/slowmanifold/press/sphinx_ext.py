@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import imagesize
+import pybtex.plugin
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -204,6 +205,8 @@ def open_at_the_first_page(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
+    # It goes through all installed packages for each citation.
+    pybtex.plugin.entry_points = functools.cache(pybtex.plugin.entry_points)
     app.setup_extension("sphinx_proof")
     app.setup_extension("slowmanifold.press.evidence")
     app.setup_extension("slowmanifold.press.terms")
