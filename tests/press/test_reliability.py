@@ -1,6 +1,7 @@
 """A build that is killed at any moment, or has no room to write, loses nothing and shows nothing half made."""
 
 import random
+import shutil
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import nbformat
 
 from slowmanifold.press import cli
+from slowmanifold.press import publish as publishing
 from slowmanifold.press.build import states
 from slowmanifold.press.execute import RECORD
 
@@ -89,6 +91,7 @@ def test_a_build_killed_at_any_moment_loses_nothing_and_shows_no_half_page(book,
 LITTLE_ROOM = """\
 import resource
 from slowmanifold.press import cli
+from slowmanifold.press import publish as publishing
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY))
 cli.main()
 """
@@ -108,6 +111,21 @@ def test_a_disk_that_is_full_when_a_run_is_kept_is_told_in_one_line(book, instan
     assert command_line(book, monkeypatch, capsys) == (0, "")
     assert fresh(book) == {"one"}
     assert "The end." in book.shown("one")
+
+
+def test_a_disk_that_is_full_when_the_site_is_copied_is_told_in_one_line(book, instant, monkeypatch, capsys):
+    def onto_a_full_disk(staged, output, **options):
+        output.mkdir()
+        (output / "index.md").symlink_to("/dev/full")
+        shutil.copytree(staged / "book", output, dirs_exist_ok=True)
+
+    book.chapter("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "build_site", onto_a_full_disk)
+        status, err = command_line(book, monkeypatch, capsys)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("slowmanifold: [Errno 28] No space left on device: ")
+    assert command_line(book, monkeypatch, capsys) == (0, "")
 
 
 def command_line(book, monkeypatch, capsys):

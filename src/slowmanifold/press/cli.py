@@ -1,10 +1,10 @@
-"""The command line of the book: ``slowmanifold build``, ``run``, ``status``, ``check``, ``reference``, ``record``,
-``serve``."""
+"""The command line of the book."""
 
 from __future__ import annotations
 
 import ast
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -284,6 +284,10 @@ def main() -> None:
     except Refused as error:
         click.echo(f"slowmanifold: {error}", err=True)
         raise SystemExit(2) from None
+    except shutil.Error as error:  # a folder could not be copied: one entry for each of its files
+        _, target, why = error.args[0][0]
+        click.echo(f"slowmanifold: {why}: {target}", err=True)
+        raise SystemExit(1) from None
     except (Failed, OSError) as error:
         click.echo(f"slowmanifold: {error}", err=True)
         raise SystemExit(1) from None
