@@ -50,10 +50,11 @@ class TestBoundedLineAttractor:
         assert torch.equal(found.exists, exists)
         a, d = network.W.diagonal(dim1=-2, dim2=-1).unbind(-1)
         zero = torch.zeros_like(a)
-        assert_close(found.points[:, FIRST], torch.stack([self.beta / (1 - a), zero], -1))
-        assert_close(found.points[:, SECOND], torch.stack([zero, self.beta / (1 - d)], -1))
+        first, second = torch.stack([self.beta / (1 - a), zero], -1), torch.stack([zero, self.beta / (1 - d)], -1)
         interior = self.beta * torch.stack([p, q], -1) / torch.linalg.det(torch.eye(2) - network.W)[:, None]
-        assert_close(found.points[:, BOTH], interior, rtol=1e-9, atol=1e-9)
+        points = torch.stack([torch.zeros_like(first), second, first, interior], 1)
+        assert_close(found.points[exists], points[exists], rtol=1e-9, atol=1e-9)
+        assert found.points[~exists].isnan().all()
 
     def test_corners_are_stable_and_the_interior_point_is_a_saddle_between_two(self):
         _, p, q, found = self.perturbed(symmetric_entries(5000))
@@ -157,7 +158,7 @@ class TestDegenerateSupports:
         W = torch.stack([bounded_line_attractor().W, bounded_line_attractor().W + 0.1 * normal(2, 2)])
         together, alone = relu_fixed_points(W, tensor([1, 1])), relu_fixed_points(W[1], tensor([1, 1]))
         assert torch.equal(together.exists[1], alone.exists)
-        assert_close(together.points[1], alone.points, rtol=0, atol=0)
+        assert_close(together.points[1], alone.points, rtol=0, atol=0, equal_nan=True)
         assert together.degenerate[:, BOTH].tolist() == [True, False]
 
 
@@ -212,14 +213,14 @@ class TestAnyNetwork:
         there = [found.supports.tolist().index(s) for s in renamed.supports[:, np.argsort(order)].tolist()]
         assert torch.equal(renamed.exists, found.exists[there])
         assert torch.equal(renamed.kind, found.kind[there])
-        assert_close(renamed.points, found.points[there][:, order], rtol=1e-9, atol=1e-9)
+        assert_close(renamed.points, found.points[there][:, order], rtol=1e-9, atol=1e-9, equal_nan=True)
 
     @given(st.floats(1e-6, 1e6), st.integers(0, 2**32))
     def test_activity_scales_with_the_bias(self, scale, seed):
         W, b = 2 * normal(3, 3, seed=seed), normal(3, seed=seed + 1)
         small, large = relu_fixed_points(W, b), relu_fixed_points(W, scale * b)
         assert torch.equal(small.exists, large.exists)
-        assert_close(large.points / scale, small.points, rtol=1e-9, atol=1e-9)
+        assert_close(large.points / scale, small.points, rtol=1e-9, atol=1e-9, equal_nan=True)
 
     def test_degree(self):
         """Inhibition keeps activity bounded: whatever the fixed points, their indices add up to that of one sink."""
@@ -236,7 +237,7 @@ class TestAnyNetwork:
         for i, j in itertools.product(range(3), range(5)):
             alone = relu_fixed_points(W[i, 0], b[j])
             assert torch.equal(together.exists[i, j], alone.exists)
-            assert_close(together.points[i, j], alone.points)
+            assert_close(together.points[i, j], alone.points, equal_nan=True)
             assert torch.equal(together.kind[i, j], alone.kind)
 
     @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ class TestLeak:
         inverse = torch.linalg.inv(L)
         plain = relu_fixed_points(inverse @ W, (inverse @ b.unsqueeze(-1)).squeeze(-1), "preactivation")
         assert torch.equal(leaky.exists, plain.exists)
-        assert_close(leaky.points, plain.points, rtol=1e-9, atol=1e-9)
+        assert_close(leaky.points, plain.points, rtol=1e-9, atol=1e-9, equal_nan=True)
 
     @pytest.mark.parametrize(
         ("form", "leak", "message"),
@@ -353,4 +354,4 @@ class TestElimination:
         parts = [relu_fixed_points(part, b, "preactivation") for part in W.split(100)]
         assert torch.equal(together.exists, torch.cat([part.exists for part in parts]))
         assert torch.equal(together.kind, torch.cat([part.kind for part in parts]))
-        assert_close(together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12)
+        assert_close(together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12, equal_nan=True)

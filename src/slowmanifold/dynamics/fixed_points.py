@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
+from slowmanifold.dynamics.eigenvalues import eigenvalues
 from slowmanifold.dynamics.flow import Field, linearisation
-from slowmanifold.dynamics.supports import all_supports, continua, eliminate, solve
+from slowmanifold.dynamics.supports import all_supports, candidates, continua, solve
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
-_CHUNK = 2**14  # sets of active units at a time: their tables stay in the processor's cache
 
 
 class Stability(IntEnum):
@@ -40,22 +40,22 @@ class Equilibria:
         return ~self.jacobians[..., 0, 0].isnan()
 
     @cached_property
-    def _rates(self) -> Complex[Tensor, "found d"]:
-        """Eigenvalues at the points that there are."""
+    def rates(self) -> Complex[Tensor, "found d"]:
+        """Eigenvalues (per tau) at the points that there are, in their order: ``eigenvalues`` without its gaps."""
         return torch.linalg.eigvals(self.jacobians[self._found])
 
     @cached_property
     def eigenvalues(self) -> Complex[Tensor, "*batch n d"]:
         """Eigenvalues of the Jacobians (per tau), in no particular order."""
         eigenvalues = torch.full(self.points.shape, torch.nan, dtype=torch.complex128)
-        eigenvalues[self._found] = self._rates
+        eigenvalues[self._found] = self.rates
         return eigenvalues
 
     @cached_property
     def kind(self) -> Int[Tensor, "*batch n"]:
         """One of :class:`Stability` for each point; say ``points[kind == Stability.SADDLE]``."""
-        rate = self._rates.real
-        zero = _ON_THE_AXIS * self._rates.abs().amax(-1, keepdim=True)
+        rate = self.rates.real
+        zero = _ON_THE_AXIS * self.rates.abs().amax(-1, keepdim=True)
         left, right = (rate < -zero).all(-1), (rate > zero).all(-1)
         found = torch.full(left.shape, Stability.SADDLE, dtype=torch.int8)
         found[(rate.abs() <= zero).any(-1)] = Stability.NONHYPERBOLIC
@@ -68,9 +68,9 @@ class Equilibria:
     @cached_property
     def index(self) -> Int[Tensor, "*batch n"]:
         """Poincaré index, the sign of det J: in the plane +1 for nodes and foci, -1 for saddles; 0 if undecided."""
-        size = self._rates.abs()
+        size = self.rates.abs()
         decided = (size > _ON_THE_AXIS * size.amax(-1, keepdim=True)).all(-1)
-        sign = (self._rates / size).prod(-1).real.round()
+        sign = (self.rates / size).prod(-1).real.round()
         index = torch.zeros(self._found.shape, dtype=torch.int8)
         index[self._found] = torch.where(decided, sign, 0).to(torch.int8)
         return index
@@ -92,7 +92,7 @@ class ReluFixedPoints(Equilibria):
     (a virtual one: its linear flow is felt in the support's region all the same), and NaN where the system is singular.
     """
 
-    points: Float[Tensor, "*batch n d"]
+    states: Float[Tensor, "found d"]  # the fixed points, in the order of ``exists``
     supports: Bool[Tensor, "n d"]  # the active units of each candidate
     exists: Bool[Tensor, "*batch n"]  # isolated candidates that are fixed points of the network
     border: Bool[Tensor, "*batch n"]  # those of them with a silent unit exactly at its threshold
@@ -105,6 +105,13 @@ class ReluFixedPoints(Equilibria):
     @property
     def _found(self) -> Bool[Tensor, "*batch n"]:
         return self.exists
+
+    @cached_property
+    def points(self) -> Float[Tensor, "*batch n d"]:
+        """The fixed points, NaN elsewhere."""
+        points = self.states.new_full((*self.exists.shape, self.supports.shape[-1]), torch.nan)
+        points[self.exists] = self.states
+        return points
 
     @cached_property
     def _there(self) -> tuple[tuple[Tensor, ...], Bool[Tensor, "found d"], Float[Tensor, "found d d"]]:
@@ -128,18 +135,21 @@ class ReluFixedPoints(Equilibria):
         return W * active.unsqueeze(-2) - rest
 
     @cached_property
-    def _rates(self) -> Complex[Tensor, "found d"]:
+    def rates(self) -> Complex[Tensor, "found d"]:
         """Without a leak matrix silent units have the eigenvalue -1; the others' are those of the active block."""
         if self.leak is not None:
             return torch.linalg.eigvals(self._jacobians_there())
-        _, active, W = self._there
-        rates = torch.full(active.shape, -1, dtype=torch.complex128)
-        size = active.sum(-1)
-        for k in size[size > 0].unique().tolist():
-            at = (size == k).nonzero()
-            units = active[at[:, 0]].nonzero()[:, 1].view(-1, k)
-            block = W[at.unsqueeze(-1), units.unsqueeze(-1), units.unsqueeze(-2)]
-            rates[at, torch.arange(k)] = torch.linalg.eigvals(block - torch.eye(k, dtype=W.dtype))
+        n, d = self.supports.shape
+        network, support = self.exists.reshape(-1, n).nonzero().unbind(-1)
+        rates = torch.full((len(support), d), -1, dtype=torch.complex128)
+        sizes = self.supports.sum(-1)
+        first = self.supports.to(torch.int8).argsort(dim=-1, descending=True, stable=True).T  # the active units first
+        size = sizes[support]
+        for k in range(1, d + 1):
+            at = (size == k).nonzero().squeeze(-1)
+            units = first[:k, support[at]]
+            block = self.weights.flatten()[(network[at] * d + units.unsqueeze(1)) * d + units].permute(2, 0, 1)
+            rates[at, :k] = eigenvalues(block) - 1
         return rates
 
     @cached_property
@@ -203,25 +213,20 @@ def relu_fixed_points(
     W, b = W.expand(*batch, d, d).reshape(-1, d, d), b.expand(*batch, d).reshape(-1, d)
 
     supports = all_supports(d)
-    h = W.new_empty(*supports.shape, len(W))
-    possible = torch.empty(len(supports), len(W), dtype=torch.bool)
-    length = max(_CHUNK >> d, 16)
-    for start in range(0, len(W), length):
-        part = slice(start, start + length)
-        possible[:, part] = eliminate(W[part], b[part], h[..., part])
-    h, (at, support) = h.permute(2, 0, 1), possible.T.nonzero().unbind(-1)
+    found = candidates(W, b)
     exists, border, degenerate = torch.zeros(3, len(W), len(supports), dtype=torch.bool)
-    h[at, support], exists[at, support], border[at, support], degenerate[at, support] = solve(
-        W[at], b[at], supports[support]
-    )
+    for table, values in ((exists, found.exists), (border, found.border), (degenerate, found.degenerate)):
+        table[found.network, found.support] = values
+    states = found.h[found.exists]
+    if form == "rate":
+        states = states * supports[found.support[found.exists]]
     continuum = continua(W, b, supports, degenerate)
-    points = h * supports if form == "rate" else h
 
     def whole(values: Tensor) -> Tensor:
         return values.view(*batch, *values.shape[1:])
 
     return ReluFixedPoints(
-        points=whole(points),
+        states=states,
         supports=supports,
         exists=whole(exists),
         border=whole(border),
