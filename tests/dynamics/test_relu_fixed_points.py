@@ -14,6 +14,7 @@ from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
 from slowmanifold.dynamics.flow import jacobian_of
 from slowmanifold.dynamics.supports import solve
 from slowmanifold.networks.line import bounded_line_attractor, identity_rnn, unbounded_line_attractor
+from slowmanifold.networks.ring import optimal_excitation
 
 NONE, SECOND, FIRST, BOTH = range(4)  # the supports of two units, in the order of the result
 
@@ -305,14 +306,36 @@ class TestElimination:
 
     @pytest.mark.parametrize("J_E", [2.4, 4.0])  # at 4, units two apart form a singular block
     @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-6])
-    def test_virtual_and_real_points_solve_their_linear_systems(self, J_E, size):
+    def test_signs_of_each_support_decide(self, J_E, size):
         W, b = head_direction_weights(J_E=J_E) + size * normal(30, 6, 6) / 6, tensor(1.0).expand(6)
         found = relu_fixed_points(W, b, "preactivation")
         A = torch.eye(6) - W.unsqueeze(1) * found.supports.unsqueeze(-2)
-        error = (A @ found.points.unsqueeze(-1)).squeeze(-1) - b
-        assert (error.abs().amax(-1) <= 1e-7 * (1 + found.points.abs().amax(-1))).all()
         direct = torch.linalg.solve(A, b.expand(30, 64, 6))
         assert torch.equal(found.exists, ((direct > 0) == found.supports).all(-1))
+
+    @pytest.mark.parametrize(("N", "draws"), [(4, 3000), (6, 600), (8, 100), (10, 10)])
+    @pytest.mark.parametrize("rings", [True, False])
+    def test_the_tree_finds_what_a_factorisation_of_each_support_finds(self, N, draws, rings):
+        W, b = normal(draws, N, N, seed=N), tensor(1.0).expand(draws, N)
+        if rings:
+            W = head_direction_weights(N, J_E=optimal_excitation(N)[N // 2 - 2].item()) + 1e-2 * W / N
+        else:
+            b = b + normal(draws, N, seed=N + 1)
+        found = relu_fixed_points(W, b, "preactivation")
+        n = 2**N
+        each = solve(W.repeat_interleave(n, 0), b.repeat_interleave(n, 0), found.supports.repeat(draws, 1))
+        h, exists, border, _ = (values.unflatten(0, (draws, n)) for values in each)
+        assert torch.equal(found.exists, exists)
+        assert torch.equal(found.border, border)
+        error = (found.points - h)[exists].abs().amax(-1)
+        assert (error <= 1e-10 * h[exists].abs().amax(-1)).all()
+        residual = (W.unsqueeze(1) @ torch.relu(found.points).unsqueeze(-1)).squeeze(-1) + b.unsqueeze(1) - found.points
+        assert (residual[exists].abs().amax(-1) <= 1e-10 * h[exists].abs().amax(-1)).all()
+
+    def test_no_network_no_points(self):
+        found = relu_fixed_points(torch.zeros(0, 3, 3).double(), torch.zeros(3).double())
+        assert found.points.shape == (0, 8, 3)
+        assert found.rates.shape == (0, 3)
 
     @pytest.mark.parametrize("J_E", [2.4, 4.0])
     @pytest.mark.parametrize("size", [1e-3, 1e-6])
@@ -335,7 +358,8 @@ class TestElimination:
         assert torch.equal(found.exists, exists)
         assert torch.equal(found.border, border)
         assert not (found.degenerate & ~degenerate).any()
-        assert torch.equal(found.points[exists], (h * found.supports)[exists])
+        points = (h * found.supports)[exists]
+        assert ((found.states - points).abs().amax(-1) <= 1e-10 * h[exists].abs().amax(-1)).all()
 
     @pytest.mark.parametrize("form", ["rate", "preactivation"])
     def test_eigenvalues_are_those_of_the_jacobians(self, form):
@@ -346,6 +370,7 @@ class TestElimination:
         for power in range(1, 6):
             assert_close((values**power).sum(-1), (whole**power).sum(-1), rtol=1e-9, atol=1e-9)
         assert found.eigenvalues[~found.exists].isnan().all()
+        assert torch.equal(found.rates, values)
 
     def test_many_networks_are_those_of_each_alone(self):
         """More than are worked on at a time."""
@@ -354,4 +379,6 @@ class TestElimination:
         parts = [relu_fixed_points(part, b, "preactivation") for part in W.split(100)]
         assert torch.equal(together.exists, torch.cat([part.exists for part in parts]))
         assert torch.equal(together.kind, torch.cat([part.kind for part in parts]))
-        assert_close(together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12, equal_nan=True)
+        assert_close(
+            together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12, equal_nan=True
+        )

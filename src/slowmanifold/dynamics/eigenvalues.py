@@ -65,7 +65,8 @@ def _minors(upper: np.ndarray, lower: np.ndarray) -> dict[tuple[int, int], np.nd
 
 
 def _two(B: np.ndarray) -> Roots:
-    return *_quadratic(0, _minors(*B)[0, 1]), np.ones(B.shape[-1], dtype=bool)
+    e2 = _minors(*B)[0, 1]
+    return *_quadratic(np.zeros_like(e2), e2), np.ones(e2.shape, dtype=bool)
 
 
 def _three(B: np.ndarray) -> Roots:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slowmanifold.dynamics.eigenvalues import eigenvalues
 from slowmanifold.dynamics.flow import Field, linearisation
-from slowmanifold.dynamics.supports import all_supports, candidates, continua, solve
+from slowmanifold.dynamics.supports import all_supports, candidates, continua
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
 
@@ -86,10 +86,10 @@ class FixedPoints(Equilibria):
 
 @dataclass(frozen=True, eq=False)
 class ReluFixedPoints(Equilibria):
-    """The 2^d candidates of a threshold-linear network, one for each set of active units (n = 2^d).
+    """The fixed points of a threshold-linear network, at most one isolated for each set of active units (n = 2^d).
 
-    ``points`` holds the solution of each support's linear system also where it is not a fixed point of the network
-    (a virtual one: its linear flow is felt in the support's region all the same), and NaN where the system is singular.
+    ``states`` and ``rates`` list the points and their eigenvalues without gaps, the networks one after the other, in
+    the order of their supports; ``points`` and ``eigenvalues`` have NaN in place of the supports that hold none.
     """
 
     states: Float[Tensor, "found d"]  # the fixed points, in the order of ``exists``
@@ -114,24 +114,23 @@ class ReluFixedPoints(Equilibria):
         return points
 
     @cached_property
-    def _there(self) -> tuple[tuple[Tensor, ...], Bool[Tensor, "found d"], Float[Tensor, "found d d"]]:
-        """Of each fixed point its network, active units, and weights."""
-        *network, support = self.exists.nonzero().unbind(-1)
-        W = self.weights[tuple(network)]
-        return tuple(network), self.supports[support], W.expand(len(support), *W.shape[-2:])
+    def _where(self) -> tuple[Int[Tensor, " found"], Int[Tensor, " found"]]:
+        """Of each fixed point the network and the support, by number."""
+        return self.exists.reshape(-1, len(self.supports)).nonzero().unbind(-1)
 
     @cached_property
     def jacobians(self) -> Float[Tensor, "*batch n d d"]:
         """Derivative of the field at each fixed point, NaN elsewhere."""
-        jacobians = self.points.new_full((*self.exists.shape, *self.weights.shape[-2:]), torch.nan)
+        jacobians = self.states.new_full((*self.exists.shape, *self.weights.shape[-2:]), torch.nan)
         jacobians[self.exists] = self._jacobians_there()
         return jacobians
 
     def _jacobians_there(self) -> Float[Tensor, "found d d"]:
-        network, active, W = self._there
+        network, support = self._where
+        active, W = self.supports[support], self.weights.flatten(0, -3)[network]
         if self.form == "rate":
             return active.unsqueeze(-1) * W - torch.eye(W.shape[-1], dtype=W.dtype)
-        rest = torch.eye(W.shape[-1], dtype=W.dtype) if self.leak is None else self.leak[network]
+        rest = torch.eye(W.shape[-1], dtype=W.dtype) if self.leak is None else self.leak.flatten(0, -3)[network]
         return W * active.unsqueeze(-2) - rest
 
     @cached_property
@@ -139,17 +138,16 @@ class ReluFixedPoints(Equilibria):
         """Without a leak matrix silent units have the eigenvalue -1; the others' are those of the active block."""
         if self.leak is not None:
             return torch.linalg.eigvals(self._jacobians_there())
-        n, d = self.supports.shape
-        network, support = self.exists.reshape(-1, n).nonzero().unbind(-1)
-        rates = torch.full((len(support), d), -1, dtype=torch.complex128)
-        sizes = self.supports.sum(-1)
-        first = self.supports.to(torch.int8).argsort(dim=-1, descending=True, stable=True).T  # the active units first
-        size = sizes[support]
+        network, support = self._where
+        rates = torch.full(self.states.shape, -1, dtype=torch.complex128)
+        W, d = self.weights.flatten(), self.supports.shape[-1]
+        size = self.supports.sum(-1)
+        active_first = self.supports.to(torch.int8).argsort(dim=-1, descending=True, stable=True).T
         for k in range(1, d + 1):
-            at = (size == k).nonzero().squeeze(-1)
-            units = first[:k, support[at]]
-            block = self.weights.flatten()[(network[at] * d + units.unsqueeze(1)) * d + units].permute(2, 0, 1)
-            rates[at, :k] = eigenvalues(block) - 1
+            at = (size[support] == k).nonzero().squeeze(-1)
+            units = active_first[:k, support[at]]
+            blocks = W[(network[at] * d + units.unsqueeze(1)) * d + units]
+            rates[at, :k] = eigenvalues(blocks.permute(2, 0, 1)) - 1
         return rates
 
     @cached_property
@@ -181,8 +179,9 @@ def relu_fixed_points(
     may carry batch axes, which broadcast and come before the axis of the supports in the result.
 
     Method: one Gauss-Jordan pivot leads from a support to the one with one more active unit, about 2 d multiplications
-    each where a linear solve takes d^3/3. This sieves; the few candidates without a clearly wrong sign are factorised,
-    with pivot search. Eigenvalues are those of the active block, and -1 for each silent unit (without ``leak``).
+    each where a linear solve takes d^3/3. What has no sign in doubt and solves the equations is a fixed point; what is
+    in doubt is factorised, with pivot search. Eigenvalues, made when asked for, are those of the active block, and -1
+    for each silent unit (without ``leak``).
 
     At the border: a unit at threshold, to the rounding error of the solve, counts as silent. So a point on a corner is
     found once, for its smallest support, flagged ``border`` and of kind ``Stability.BORDER``; its ``jacobians`` are
@@ -215,15 +214,16 @@ def relu_fixed_points(
     supports = all_supports(d)
     found = candidates(W, b)
     exists, border, degenerate = torch.zeros(3, len(W), len(supports), dtype=torch.bool)
-    for table, values in ((exists, found.exists), (border, found.border), (degenerate, found.degenerate)):
-        table[found.network, found.support] = values
+    exists[found.network, found.support] = found.exists
+    border[found.network, found.support] = found.border
+    degenerate[found.network, found.support] = found.degenerate
+    continuum = continua(W, b, supports, degenerate)
     states = found.h[found.exists]
     if form == "rate":
-        states = states * supports[found.support[found.exists]]
-    continuum = continua(W, b, supports, degenerate)
+        states *= supports[found.support[found.exists]]
 
-    def whole(values: Tensor) -> Tensor:
-        return values.view(*batch, *values.shape[1:])
+    def whole(values: Bool[Tensor, "networks n"]) -> Bool[Tensor, "*batch n"]:
+        return values.view(*batch, len(supports))
 
     return ReluFixedPoints(
         states=states,

@@ -47,7 +47,7 @@ def candidates(W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"]) -> Candidates
     """
     d = b.shape[-1]
     parts = []
-    for start in range(0, len(W), _TOGETHER):
+    for start in range(0, max(len(W), 1), _TOGETHER):
         networks = slice(start, start + _TOGETHER)
         network, *found = _eliminated(W[networks].numpy(), b[networks].numpy())
         parts.append((start + network, *found))
@@ -55,9 +55,9 @@ def candidates(W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"]) -> Candidates
     order = ((network << d) + support).argsort()
     network, support, h, exists = network[order], support[order], h[order], exists[order]
     border, degenerate = torch.zeros_like(exists), torch.zeros_like(exists)
-    open_ = (~exists).nonzero().squeeze(-1)
-    h[open_], exists[open_], border[open_], degenerate[open_] = solve(
-        W[network[open_]], b[network[open_]], all_supports(d)[support[open_]]
+    doubtful = (~exists).nonzero().squeeze(-1)
+    h[doubtful], exists[doubtful], border[doubtful], degenerate[doubtful] = solve(
+        W[network[doubtful]], b[network[doubtful]], all_supports(d)[support[doubtful]]
     )
     return Candidates(network, support, h, exists, border, degenerate)
 
