@@ -13,7 +13,7 @@ from torch import Tensor
 
 _ROUNDING = 16 * torch.finfo(torch.float64).eps  # relative error of a few operations
 _GROWTH = 1e8  # ratio of the pivots up to which elimination without pivot search is trusted
-_DOUBT = 1e-6  # a sign is clear if its value is off zero by this much of the largest bias
+_DOUBT = 1e-6  # a sign is clear if its value is off zero by this much of the largest one
 _RESIDUAL = 1e-12  # what elimination finds solves the equations if to this much of the largest value
 _TOGETHER = 1024  # networks at a time: their tables stay in the processor's cache
 _SINGULAR = 1e13  # ratio of the pivots from which on a linear system counts as singular
@@ -73,13 +73,12 @@ def _eliminated(W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     root[1:] = np.eye(d)[:, :, None] - W.transpose(2, 1, 0)
     tables = [np.empty((1 + unit, d, m)) for unit in range(d)]
     products = np.empty((d, d, m))
-    clear = -_DOUBT * np.abs(b).max(1)
     leaves = []
 
     def descend(table: np.ndarray, support: int, smallest: np.ndarray, largest: np.ndarray) -> None:
         unit = len(table) - 2
         if unit < 0:
-            wrong = table[0].min(0) < clear
+            wrong = table[0].min(0) < -_DOUBT * table[0].max(0)
             # Not the other way round: NaN, after a pivot of zero, is possible.
             trusted = smallest * _GROWTH > largest
             at = np.flatnonzero(~(wrong & trusted))
@@ -105,8 +104,9 @@ def _eliminated(W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
             term = column.take(network, 1)
             term *= activity
             residual += term
-        exact = np.abs(residual).max(0) <= _RESIDUAL * np.abs(value).max(0)
-    return network, support, h.T, trusted & exact & (value.min(0) > -clear[network])
+        largest = value.max(0)
+        exact = np.abs(residual).max(0) <= _RESIDUAL * largest
+    return network, support, h.T, trusted & exact & (value.min(0) > _DOUBT * largest)
 
 
 def solve(
