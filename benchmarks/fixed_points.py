@@ -19,7 +19,7 @@ from slowmanifold.dynamics.fixed_points import ReluFixedPoints, relu_fixed_point
 from slowmanifold.networks.ring import head_direction_ring, optimal_excitation
 
 NETWORKS, WHOLE, LOOPED, REPEATS = 2**11, 2**7, 2**11, 5  # networks; with whole Jacobians; sets of units by loop
-AIMS = {"random networks": {2: 40, 4: 50, 6: 60, 8: 40}, "perturbed rings": {6: 28, 8: 30, 10: 30}}
+AIMS = {"random networks": {2: 40, 4: 60, 6: 80, 8: 120}, "perturbed rings": {6: 55, 8: 70, 10: 100}}
 
 
 def by_loop(W: np.ndarray, b: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:

@@ -141,10 +141,10 @@ class ReluFixedPoints(Equilibria):
         network, support = self._where
         rates = torch.full(self.states.shape, -1, dtype=torch.complex128)
         W, d = self.weights.flatten(), self.supports.shape[-1]
-        size = self.supports.sum(-1)
+        size = self.supports.sum(-1)[support]
         active_first = self.supports.to(torch.int8).argsort(dim=-1, descending=True, stable=True).T
         for k in range(1, d + 1):
-            at = (size[support] == k).nonzero().squeeze(-1)
+            at = (size == k).nonzero().squeeze(-1)
             units = active_first[:k, support[at]]
             blocks = W[(network[at] * d + units.unsqueeze(1)) * d + units]
             rates[at, :k] = eigenvalues(blocks.permute(2, 0, 1)) - 1

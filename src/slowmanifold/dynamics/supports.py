@@ -72,7 +72,6 @@ def _eliminated(W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     root[0] = -b.T
     root[1:] = np.eye(d)[:, :, None] - W.transpose(2, 1, 0)
     tables = [np.empty((1 + unit, d, m)) for unit in range(d)]
-    products = np.empty((d, d, m))
     leaves = []
 
     def descend(table: np.ndarray, support: int, smallest: np.ndarray, largest: np.ndarray) -> None:
@@ -87,8 +86,8 @@ def _eliminated(W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
         rest, column, active = table[:-1], table[-1], tables[unit]
         descend(rest, support, smallest, largest)
         row = rest[:, unit] / column[unit]
-        np.multiply(column, row[:, None], out=products[: unit + 1])
-        np.subtract(rest, products[: unit + 1], out=active)
+        np.multiply(column, row[:, None], out=active)
+        np.subtract(rest, active, out=active)
         np.negative(row, out=active[:, unit])
         size = np.abs(column[unit])
         support += 1 << (d - 1 - unit)
