@@ -358,8 +358,9 @@ class TestElimination:
         assert torch.equal(found.exists, exists)
         assert torch.equal(found.border, border)
         assert not (found.degenerate & ~degenerate).any()
-        points = (h * found.supports)[exists]
-        assert ((found.states - points).abs().amax(-1) <= 1e-10 * h[exists].abs().amax(-1)).all()
+        condition = torch.linalg.cond(torch.eye(d) - W.unsqueeze(1) * found.supports.unsqueeze(-2))[exists]
+        error = (found.states - (h * found.supports)[exists]).abs().amax(-1)
+        assert (error <= 1e-11 * condition * h[exists].abs().amax(-1)).all()
 
     @pytest.mark.parametrize("form", ["rate", "preactivation"])
     def test_eigenvalues_are_those_of_the_jacobians(self, form):
