@@ -12,8 +12,8 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 _ROUNDING = 16 * torch.finfo(torch.float64).eps  # relative error of a few operations
-_GROWTH = 1e8  # ratio of the pivots up to which elimination without pivot search is trusted
-_DOUBT = 1e-6  # a sign is clear if its value is off zero by this much of the largest one
+_GROWTH = 1e9  # ratio of the pivots up to which elimination without pivot search is trusted
+_DOUBT = 1e-5  # a sign is clear if its value is off zero by this much of the largest one
 _RESIDUAL = 1e-12  # what elimination finds solves the equations if to this much of the largest value
 _TOGETHER = 1024  # networks at a time: their tables stay in the processor's cache
 _SINGULAR = 1e13  # ratio of the pivots from which on a linear system counts as singular
