@@ -18,8 +18,9 @@ from table import Ratio, show
 from slowmanifold.dynamics.fixed_points import ReluFixedPoints, relu_fixed_points
 from slowmanifold.networks.ring import head_direction_ring, optimal_excitation
 
-NETWORKS, WHOLE, LOOPED, REPEATS = 2**11, 2**7, 2**11, 5  # networks; with whole Jacobians; sets of units by loop
-AIMS = {"random networks": {2: 40, 4: 60, 6: 80, 8: 120}, "perturbed rings": {6: 55, 8: 70, 10: 100}}
+SETS, NETWORKS = 2**17, 2**11  # by batch: so many sets of active units, of at least so many networks
+LOOPED, WHOLE, REPEATS = 2**11, 2**7, 5  # sets by loop; networks whose whole Jacobians go to LAPACK
+AIMS = {"random networks": {2: 80, 4: 100, 6: 100, 8: 150}, "perturbed rings": {6: 60, 8: 90, 10: 120}}
 
 
 def by_loop(W: np.ndarray, b: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
@@ -86,7 +87,7 @@ def main() -> Iterator[Ratio]:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     for d in AIMS["random networks"]:
-        W = torch.randn(NETWORKS, d, d, generator=generator, dtype=torch.float64)
+        W = torch.randn(max(SETS >> d, NETWORKS), d, d, generator=generator, dtype=torch.float64)
         yield compare("random networks", W, torch.ones(d, dtype=torch.float64))
     for N in AIMS["perturbed rings"]:
         ring = head_direction_ring(N, optimal_excitation(N)[N // 2 - 2].item())
