@@ -14,6 +14,7 @@ from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
 from slowmanifold.dynamics.flow import jacobian_of
 from slowmanifold.dynamics.supports import solve
 from slowmanifold.networks.line import bounded_line_attractor, identity_rnn, unbounded_line_attractor
+from slowmanifold.networks.ring import optimal_excitation
 
 NONE, SECOND, FIRST, BOTH = range(4)  # the supports of two units, in the order of the result
 
@@ -50,10 +51,11 @@ class TestBoundedLineAttractor:
         assert torch.equal(found.exists, exists)
         a, d = network.W.diagonal(dim1=-2, dim2=-1).unbind(-1)
         zero = torch.zeros_like(a)
-        assert_close(found.points[:, FIRST], torch.stack([self.beta / (1 - a), zero], -1))
-        assert_close(found.points[:, SECOND], torch.stack([zero, self.beta / (1 - d)], -1))
+        first, second = torch.stack([self.beta / (1 - a), zero], -1), torch.stack([zero, self.beta / (1 - d)], -1)
         interior = self.beta * torch.stack([p, q], -1) / torch.linalg.det(torch.eye(2) - network.W)[:, None]
-        assert_close(found.points[:, BOTH], interior, rtol=1e-9, atol=1e-9)
+        points = torch.stack([torch.zeros_like(first), second, first, interior], 1)
+        assert_close(found.points[exists], points[exists], rtol=1e-9, atol=1e-9)
+        assert found.points[~exists].isnan().all()
 
     def test_corners_are_stable_and_the_interior_point_is_a_saddle_between_two(self):
         _, p, q, found = self.perturbed(symmetric_entries(5000))
@@ -157,7 +159,7 @@ class TestDegenerateSupports:
         W = torch.stack([bounded_line_attractor().W, bounded_line_attractor().W + 0.1 * normal(2, 2)])
         together, alone = relu_fixed_points(W, tensor([1, 1])), relu_fixed_points(W[1], tensor([1, 1]))
         assert torch.equal(together.exists[1], alone.exists)
-        assert_close(together.points[1], alone.points, rtol=0, atol=0)
+        assert_close(together.points[1], alone.points, rtol=0, atol=0, equal_nan=True)
         assert together.degenerate[:, BOTH].tolist() == [True, False]
 
 
@@ -212,14 +214,14 @@ class TestAnyNetwork:
         there = [found.supports.tolist().index(s) for s in renamed.supports[:, np.argsort(order)].tolist()]
         assert torch.equal(renamed.exists, found.exists[there])
         assert torch.equal(renamed.kind, found.kind[there])
-        assert_close(renamed.points, found.points[there][:, order], rtol=1e-9, atol=1e-9)
+        assert_close(renamed.points, found.points[there][:, order], rtol=1e-9, atol=1e-9, equal_nan=True)
 
     @given(st.floats(1e-6, 1e6), st.integers(0, 2**32))
     def test_activity_scales_with_the_bias(self, scale, seed):
         W, b = 2 * normal(3, 3, seed=seed), normal(3, seed=seed + 1)
         small, large = relu_fixed_points(W, b), relu_fixed_points(W, scale * b)
         assert torch.equal(small.exists, large.exists)
-        assert_close(large.points / scale, small.points, rtol=1e-9, atol=1e-9)
+        assert_close(large.points / scale, small.points, rtol=1e-9, atol=1e-9, equal_nan=True)
 
     def test_degree(self):
         """Inhibition keeps activity bounded: whatever the fixed points, their indices add up to that of one sink."""
@@ -236,7 +238,7 @@ class TestAnyNetwork:
         for i, j in itertools.product(range(3), range(5)):
             alone = relu_fixed_points(W[i, 0], b[j])
             assert torch.equal(together.exists[i, j], alone.exists)
-            assert_close(together.points[i, j], alone.points)
+            assert_close(together.points[i, j], alone.points, equal_nan=True)
             assert torch.equal(together.kind[i, j], alone.kind)
 
     @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ class TestLeak:
         inverse = torch.linalg.inv(L)
         plain = relu_fixed_points(inverse @ W, (inverse @ b.unsqueeze(-1)).squeeze(-1), "preactivation")
         assert torch.equal(leaky.exists, plain.exists)
-        assert_close(leaky.points, plain.points, rtol=1e-9, atol=1e-9)
+        assert_close(leaky.points, plain.points, rtol=1e-9, atol=1e-9, equal_nan=True)
 
     @pytest.mark.parametrize(
         ("form", "leak", "message"),
@@ -304,14 +306,36 @@ class TestElimination:
 
     @pytest.mark.parametrize("J_E", [2.4, 4.0])  # at 4, units two apart form a singular block
     @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-6])
-    def test_virtual_and_real_points_solve_their_linear_systems(self, J_E, size):
+    def test_signs_of_each_support_decide(self, J_E, size):
         W, b = head_direction_weights(J_E=J_E) + size * normal(30, 6, 6) / 6, tensor(1.0).expand(6)
         found = relu_fixed_points(W, b, "preactivation")
         A = torch.eye(6) - W.unsqueeze(1) * found.supports.unsqueeze(-2)
-        error = (A @ found.points.unsqueeze(-1)).squeeze(-1) - b
-        assert (error.abs().amax(-1) <= 1e-7 * (1 + found.points.abs().amax(-1))).all()
         direct = torch.linalg.solve(A, b.expand(30, 64, 6))
         assert torch.equal(found.exists, ((direct > 0) == found.supports).all(-1))
+
+    @pytest.mark.parametrize(("N", "draws"), [(4, 3000), (6, 600), (8, 100), (10, 10)])
+    @pytest.mark.parametrize("rings", [True, False])
+    def test_the_tree_finds_what_a_factorisation_of_each_support_finds(self, N, draws, rings):
+        W, b = normal(draws, N, N, seed=N), tensor(1.0).expand(draws, N)
+        if rings:
+            W = head_direction_weights(N, J_E=optimal_excitation(N)[N // 2 - 2].item()) + 1e-2 * W / N
+        else:
+            b = b + normal(draws, N, seed=N + 1)
+        found = relu_fixed_points(W, b, "preactivation")
+        n = 2**N
+        each = solve(W.repeat_interleave(n, 0), b.repeat_interleave(n, 0), found.supports.repeat(draws, 1))
+        h, exists, border, _ = (values.unflatten(0, (draws, n)) for values in each)
+        assert torch.equal(found.exists, exists)
+        assert torch.equal(found.border, border)
+        error = (found.points - h)[exists].abs().amax(-1)
+        assert (error <= 1e-10 * h[exists].abs().amax(-1)).all()
+        residual = (W.unsqueeze(1) @ torch.relu(found.points).unsqueeze(-1)).squeeze(-1) + b.unsqueeze(1) - found.points
+        assert (residual[exists].abs().amax(-1) <= 1e-10 * h[exists].abs().amax(-1)).all()
+
+    def test_no_network_no_points(self):
+        found = relu_fixed_points(torch.zeros(0, 3, 3).double(), torch.zeros(3).double())
+        assert found.points.shape == (0, 8, 3)
+        assert found.rates.shape == (0, 3)
 
     @pytest.mark.parametrize("J_E", [2.4, 4.0])
     @pytest.mark.parametrize("size", [1e-3, 1e-6])
@@ -334,7 +358,9 @@ class TestElimination:
         assert torch.equal(found.exists, exists)
         assert torch.equal(found.border, border)
         assert not (found.degenerate & ~degenerate).any()
-        assert torch.equal(found.points[exists], (h * found.supports)[exists])
+        condition = torch.linalg.cond(torch.eye(d) - W.unsqueeze(1) * found.supports.unsqueeze(-2))[exists]
+        error = (found.states - (h * found.supports)[exists]).abs().amax(-1)
+        assert (error <= 1e-11 * condition * h[exists].abs().amax(-1)).all()
 
     @pytest.mark.parametrize("form", ["rate", "preactivation"])
     def test_eigenvalues_are_those_of_the_jacobians(self, form):
@@ -345,6 +371,7 @@ class TestElimination:
         for power in range(1, 6):
             assert_close((values**power).sum(-1), (whole**power).sum(-1), rtol=1e-9, atol=1e-9)
         assert found.eigenvalues[~found.exists].isnan().all()
+        assert torch.equal(found.rates, values)
 
     def test_many_networks_are_those_of_each_alone(self):
         """More than are worked on at a time."""
@@ -353,4 +380,6 @@ class TestElimination:
         parts = [relu_fixed_points(part, b, "preactivation") for part in W.split(100)]
         assert torch.equal(together.exists, torch.cat([part.exists for part in parts]))
         assert torch.equal(together.kind, torch.cat([part.kind for part in parts]))
-        assert_close(together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12)
+        assert_close(
+            together.points, torch.cat([part.points for part in parts]), rtol=1e-12, atol=1e-12, equal_nan=True
+        )

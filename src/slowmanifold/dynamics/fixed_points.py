@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
+from slowmanifold.dynamics.eigenvalues import eigenvalues
 from slowmanifold.dynamics.flow import Field, linearisation
-from slowmanifold.dynamics.supports import all_supports, continua, eliminate, solve
+from slowmanifold.dynamics.supports import all_supports, candidates, continua
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
-_CHUNK = 2**14  # sets of active units at a time: their tables stay in the processor's cache
 
 
 class Stability(IntEnum):
@@ -40,22 +40,22 @@ class Equilibria:
         return ~self.jacobians[..., 0, 0].isnan()
 
     @cached_property
-    def _rates(self) -> Complex[Tensor, "found d"]:
-        """Eigenvalues at the points that there are."""
+    def rates(self) -> Complex[Tensor, "found d"]:
+        """Eigenvalues (per tau) at the points that there are, in their order: ``eigenvalues`` without its gaps."""
         return torch.linalg.eigvals(self.jacobians[self._found])
 
     @cached_property
     def eigenvalues(self) -> Complex[Tensor, "*batch n d"]:
         """Eigenvalues of the Jacobians (per tau), in no particular order."""
         eigenvalues = torch.full(self.points.shape, torch.nan, dtype=torch.complex128)
-        eigenvalues[self._found] = self._rates
+        eigenvalues[self._found] = self.rates
         return eigenvalues
 
     @cached_property
     def kind(self) -> Int[Tensor, "*batch n"]:
         """One of :class:`Stability` for each point; say ``points[kind == Stability.SADDLE]``."""
-        rate = self._rates.real
-        zero = _ON_THE_AXIS * self._rates.abs().amax(-1, keepdim=True)
+        rate = self.rates.real
+        zero = _ON_THE_AXIS * self.rates.abs().amax(-1, keepdim=True)
         left, right = (rate < -zero).all(-1), (rate > zero).all(-1)
         found = torch.full(left.shape, Stability.SADDLE, dtype=torch.int8)
         found[(rate.abs() <= zero).any(-1)] = Stability.NONHYPERBOLIC
@@ -68,9 +68,9 @@ class Equilibria:
     @cached_property
     def index(self) -> Int[Tensor, "*batch n"]:
         """Poincaré index, the sign of det J: in the plane +1 for nodes and foci, -1 for saddles; 0 if undecided."""
-        size = self._rates.abs()
+        size = self.rates.abs()
         decided = (size > _ON_THE_AXIS * size.amax(-1, keepdim=True)).all(-1)
-        sign = (self._rates / size).prod(-1).real.round()
+        sign = (self.rates / size).prod(-1).real.round()
         index = torch.zeros(self._found.shape, dtype=torch.int8)
         index[self._found] = torch.where(decided, sign, 0).to(torch.int8)
         return index
@@ -86,13 +86,13 @@ class FixedPoints(Equilibria):
 
 @dataclass(frozen=True, eq=False)
 class ReluFixedPoints(Equilibria):
-    """The 2^d candidates of a threshold-linear network, one for each set of active units (n = 2^d).
+    """The fixed points of a threshold-linear network, at most one isolated for each set of active units (n = 2^d).
 
-    ``points`` holds the solution of each support's linear system also where it is not a fixed point of the network
-    (a virtual one: its linear flow is felt in the support's region all the same), and NaN where the system is singular.
+    ``states`` and ``rates`` list the points and their eigenvalues without gaps, the networks one after the other, in
+    the order of their supports; ``points`` and ``eigenvalues`` have NaN in place of the supports that hold none.
     """
 
-    points: Float[Tensor, "*batch n d"]
+    states: Float[Tensor, "found d"]  # the fixed points, in the order of ``exists``
     supports: Bool[Tensor, "n d"]  # the active units of each candidate
     exists: Bool[Tensor, "*batch n"]  # isolated candidates that are fixed points of the network
     border: Bool[Tensor, "*batch n"]  # those of them with a silent unit exactly at its threshold
@@ -107,39 +107,47 @@ class ReluFixedPoints(Equilibria):
         return self.exists
 
     @cached_property
-    def _there(self) -> tuple[tuple[Tensor, ...], Bool[Tensor, "found d"], Float[Tensor, "found d d"]]:
-        """Of each fixed point its network, active units, and weights."""
-        *network, support = self.exists.nonzero().unbind(-1)
-        W = self.weights[tuple(network)]
-        return tuple(network), self.supports[support], W.expand(len(support), *W.shape[-2:])
+    def points(self) -> Float[Tensor, "*batch n d"]:
+        """The fixed points, NaN elsewhere."""
+        points = self.states.new_full((*self.exists.shape, self.supports.shape[-1]), torch.nan)
+        points[self.exists] = self.states
+        return points
+
+    @cached_property
+    def _where(self) -> tuple[Int[Tensor, " found"], Int[Tensor, " found"]]:
+        """Of each fixed point the network and the support, by number."""
+        return self.exists.reshape(-1, len(self.supports)).nonzero().unbind(-1)
 
     @cached_property
     def jacobians(self) -> Float[Tensor, "*batch n d d"]:
         """Derivative of the field at each fixed point, NaN elsewhere."""
-        jacobians = self.points.new_full((*self.exists.shape, *self.weights.shape[-2:]), torch.nan)
+        jacobians = self.states.new_full((*self.exists.shape, *self.weights.shape[-2:]), torch.nan)
         jacobians[self.exists] = self._jacobians_there()
         return jacobians
 
     def _jacobians_there(self) -> Float[Tensor, "found d d"]:
-        network, active, W = self._there
+        network, support = self._where
+        active, W = self.supports[support], self.weights.flatten(0, -3)[network]
         if self.form == "rate":
             return active.unsqueeze(-1) * W - torch.eye(W.shape[-1], dtype=W.dtype)
-        rest = torch.eye(W.shape[-1], dtype=W.dtype) if self.leak is None else self.leak[network]
+        rest = torch.eye(W.shape[-1], dtype=W.dtype) if self.leak is None else self.leak.flatten(0, -3)[network]
         return W * active.unsqueeze(-2) - rest
 
     @cached_property
-    def _rates(self) -> Complex[Tensor, "found d"]:
+    def rates(self) -> Complex[Tensor, "found d"]:
         """Without a leak matrix silent units have the eigenvalue -1; the others' are those of the active block."""
         if self.leak is not None:
             return torch.linalg.eigvals(self._jacobians_there())
-        _, active, W = self._there
-        rates = torch.full(active.shape, -1, dtype=torch.complex128)
-        size = active.sum(-1)
-        for k in size[size > 0].unique().tolist():
-            at = (size == k).nonzero()
-            units = active[at[:, 0]].nonzero()[:, 1].view(-1, k)
-            block = W[at.unsqueeze(-1), units.unsqueeze(-1), units.unsqueeze(-2)]
-            rates[at, torch.arange(k)] = torch.linalg.eigvals(block - torch.eye(k, dtype=W.dtype))
+        network, support = self._where
+        rates = torch.full(self.states.shape, -1, dtype=torch.complex128)
+        W, d = self.weights.flatten(), self.supports.shape[-1]
+        size = self.supports.sum(-1)[support]
+        active_first = self.supports.to(torch.int8).argsort(dim=-1, descending=True, stable=True).T
+        for k in range(1, d + 1):
+            at = (size == k).nonzero().squeeze(-1)
+            units = active_first[:k, support[at]]
+            blocks = W[(network[at] * d + units.unsqueeze(1)) * d + units]
+            rates[at, :k] = eigenvalues(blocks.permute(2, 0, 1)) - 1
         return rates
 
     @cached_property
@@ -171,8 +179,9 @@ def relu_fixed_points(
     may carry batch axes, which broadcast and come before the axis of the supports in the result.
 
     Method: one Gauss-Jordan pivot leads from a support to the one with one more active unit, about 2 d multiplications
-    each where a linear solve takes d^3/3. This sieves; the few candidates without a clearly wrong sign are factorised,
-    with pivot search. Eigenvalues are those of the active block, and -1 for each silent unit (without ``leak``).
+    each where a linear solve takes d^3/3. What has no sign in doubt and solves the equations is a fixed point; what is
+    in doubt is factorised, with pivot search. Eigenvalues, made when asked for, are those of the active block, and -1
+    for each silent unit (without ``leak``).
 
     At the border: a unit at threshold, to the rounding error of the solve, counts as silent. So a point on a corner is
     found once, for its smallest support, flagged ``border`` and of kind ``Stability.BORDER``; its ``jacobians`` are
@@ -203,25 +212,21 @@ def relu_fixed_points(
     W, b = W.expand(*batch, d, d).reshape(-1, d, d), b.expand(*batch, d).reshape(-1, d)
 
     supports = all_supports(d)
-    h = W.new_empty(*supports.shape, len(W))
-    possible = torch.empty(len(supports), len(W), dtype=torch.bool)
-    length = max(_CHUNK >> d, 16)
-    for start in range(0, len(W), length):
-        part = slice(start, start + length)
-        possible[:, part] = eliminate(W[part], b[part], h[..., part])
-    h, (at, support) = h.permute(2, 0, 1), possible.T.nonzero().unbind(-1)
+    found = candidates(W, b)
     exists, border, degenerate = torch.zeros(3, len(W), len(supports), dtype=torch.bool)
-    h[at, support], exists[at, support], border[at, support], degenerate[at, support] = solve(
-        W[at], b[at], supports[support]
-    )
+    exists[found.network, found.support] = found.exists
+    border[found.network, found.support] = found.border
+    degenerate[found.network, found.support] = found.degenerate
     continuum = continua(W, b, supports, degenerate)
-    points = h * supports if form == "rate" else h
+    states = found.h[found.exists]
+    if form == "rate":
+        states *= supports[found.support[found.exists]]
 
-    def whole(values: Tensor) -> Tensor:
-        return values.view(*batch, *values.shape[1:])
+    def whole(values: Bool[Tensor, "networks n"]) -> Bool[Tensor, "*batch n"]:
+        return values.view(*batch, len(supports))
 
     return ReluFixedPoints(
-        points=whole(points),
+        states=states,
         supports=supports,
         exists=whole(exists),
         border=whole(border),

@@ -3,15 +3,19 @@
 W and b are the network's weights and biases, h = W relu(h) + b the drives of a fixed point, S its set of active units.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linprog
 from torch import Tensor
 
 _ROUNDING = 16 * torch.finfo(torch.float64).eps  # relative error of a few operations
-_GROWTH = 1e8  # ratio of the pivots up to which elimination without pivot search is trusted
-_DOUBT = 1e-6  # a drive has the wrong sign if it is wrong by this much of the largest one
+_GROWTH = 1e9  # ratio of the pivots up to which elimination without pivot search is trusted
+_DOUBT = 1e-5  # a sign is clear if its value is off zero by this much of the largest one
+_RESIDUAL = 1e-12  # what elimination finds solves the equations if to this much of the largest value
+_TOGETHER = 1024  # networks at a time: their tables stay in the processor's cache
 _SINGULAR = 1e13  # ratio of the pivots from which on a linear system counts as singular
 
 
@@ -20,35 +24,88 @@ def all_supports(d: int) -> Bool[Tensor, "n d"]:
     return torch.cartesian_prod(*[torch.tensor([False, True])] * d).view(-1, d)
 
 
-def eliminate(W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"], out: Float[Tensor, "n d m"]) -> Bool[Tensor, "n m"]:
-    """Writes the drives h of every support to ``out``; returns which may be fixed points: no sign is clearly wrong.
+@dataclass(frozen=True)
+class Candidates:
+    """Supports that may hold a fixed point, of which network, and what came of it; f of them."""
 
-    With z = relu(h) >= 0 and y = h - z <= 0 a fixed point is y + (1 - W) z = b, y_i z_i = 0. Silent units have z = 0,
-    active ones y = 0. Each support comes from the one without its first unit by a Gauss-Jordan pivot, of which only the
-    columns that later pivots need are computed: some 2 d multiplications a support, where a linear solve takes d^3/3.
-    All networks at once: they are the last axis, next to each other in memory.
+    network: Int[Tensor, " f"]
+    support: Int[Tensor, " f"]
+    h: Float[Tensor, "f d"]  # the drives, NaN where degenerate
+    exists: Bool[Tensor, " f"]  # an isolated fixed point
+    border: Bool[Tensor, " f"]  # one with a silent unit at its threshold, within rounding errors
+    degenerate: Bool[Tensor, " f"]  # a singular linear system
+
+
+def candidates(W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"]) -> Candidates:
+    """Every support in which no unit's sign is clearly wrong, in the order of networks and supports.
+
+    With z = relu(h) >= 0 and y = z - h >= 0 a fixed point is y = (1 - W) z - b, y_i z_i = 0: silent units have z = 0,
+    active ones y = 0. One Gauss-Jordan pivot exchanges a unit's y and z, and so leads from a support to the one with
+    one more active unit; of the columns, only those of units still to be decided are kept: some 2 d multiplications a
+    support, where a linear solve takes d^3/3. There is no pivot search. So it decides what has no sign in doubt and
+    solves the equations to rounding errors; the rest is factorised (:func:`solve`).
+    """
+    d = b.shape[-1]
+    parts = []
+    for start in range(0, max(len(W), 1), _TOGETHER):
+        networks = slice(start, start + _TOGETHER)
+        network, *found = _eliminated(W[networks].numpy(), b[networks].numpy())
+        parts.append((start + network, *found))
+    network, support, h, exists = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
+    order = ((network << d) + support).argsort()
+    network, support, h, exists = network[order], support[order], h[order], exists[order]
+    border, degenerate = torch.zeros_like(exists), torch.zeros_like(exists)
+    doubtful = (~exists).nonzero().squeeze(-1)
+    h[doubtful], exists[doubtful], border[doubtful], degenerate[doubtful] = solve(
+        W[network[doubtful]], b[network[doubtful]], all_supports(d)[support[doubtful]]
+    )
+    return Candidates(network, support, h, exists, border, degenerate)
+
+
+def _eliminated(W: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates as found without pivot search: network, support, h, and whether that is sure to be a fixed point.
+
+    Depth first through the tree of supports; the networks are the last axis, next to each other in memory.
     """
     m, d = b.shape
-    table = out.new_empty(2**d, 1 + d, d, m)  # of each support: h, and the columns of the units
-    table[0] = torch.cat([b.unsqueeze(1), torch.eye(d, dtype=W.dtype) - W.mT], 1).permute(1, 2, 0)
-    smallest, largest = torch.full_like(out[:, 0], torch.inf), torch.zeros_like(out[:, 0])
-    for unit in reversed(range(d)):
-        half = 1 << (d - 1 - unit)
-        silent, active = table[:half, : 1 + unit], table[half : 2 * half, : 1 + unit]
-        column = table[:half, 1 + unit]
-        pivot = column[:, unit]
-        row = silent[:, :, unit] / pivot.unsqueeze(1)
-        torch.addcmul(silent, column.unsqueeze(1), row.unsqueeze(2), value=-1, out=active)
-        active[:, :, unit] = row
-        size = pivot.abs()
-        torch.minimum(smallest[:half], size, out=smallest[half : 2 * half])
-        torch.maximum(largest[:half], size, out=largest[half : 2 * half])
-    out.copy_(table[:, 0])
-    sign = (2 * all_supports(d).to(W.dtype) - 1).unsqueeze(-1)
-    right = out * sign
-    wrong = right.amin(1).neg_()
-    # Not the other way round: NaN, after a pivot of zero, is possible.
-    return ~((wrong > _DOUBT * torch.maximum(right.amax(1), wrong)) & (smallest * _GROWTH > largest))
+    root = np.empty((1 + d, d, m))  # y at z = 0, and the columns of 1 - W
+    root[0] = -b.T
+    root[1:] = np.eye(d)[:, :, None] - W.transpose(2, 1, 0)
+    tables = [np.empty((1 + unit, d, m)) for unit in range(d)]
+    leaves = []
+
+    def descend(table: np.ndarray, support: int, smallest: np.ndarray, largest: np.ndarray) -> None:
+        unit = len(table) - 2
+        if unit < 0:
+            wrong = table[0].min(0) < -_DOUBT * table[0].max(0)
+            # Not the other way round: NaN, after a pivot of zero, is possible.
+            trusted = smallest * _GROWTH > largest
+            at = np.flatnonzero(~(wrong & trusted))
+            leaves.append((at, np.full(len(at), support), trusted[at], table[0].take(at, 1)))
+            return
+        rest, column, active = table[:-1], table[-1], tables[unit]
+        descend(rest, support, smallest, largest)
+        row = rest[:, unit] / column[unit]
+        np.multiply(column, row[:, None], out=active)
+        np.subtract(rest, active, out=active)
+        np.negative(row, out=active[:, unit])
+        size = np.abs(column[unit])
+        support += 1 << (d - 1 - unit)
+        descend(active, support, np.minimum(smallest, size), np.maximum(largest, size))
+
+    with np.errstate(all="ignore"):
+        descend(root, 0, np.full(m, np.inf), np.zeros(m))
+        network, support, trusted, value = (np.concatenate(part, -1) for part in zip(*leaves, strict=True))
+        z = value * (support >> np.arange(d)[::-1, None] & 1)
+        h = 2 * z - value
+        residual = root[0].take(network, 1) + h - z
+        for column, activity in zip(root[1:], z, strict=True):
+            term = column.take(network, 1)
+            term *= activity
+            residual += term
+        largest = value.max(0)
+        exact = np.abs(residual).max(0) <= _RESIDUAL * largest
+    return network, support, h.T, trusted & exact & (value.min(0) > _DOUBT * largest)
 
 
 def solve(
