@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from slowmanifold.dynamics.response import linear_response
+from slowmanifold.dynamics.response import linear_response, linear_responses
 
 
 def tensor(values) -> torch.Tensor:
@@ -113,3 +113,26 @@ def test_the_full_space_is_exact_and_ends_early():
 def test_bad_input_is_named(unchecked, b, c, order, name):
     with pytest.raises(ValueError, match=name):
         linear_response(lambda v: v, tensor(b), tensor(c), order)
+
+
+def test_in_step_is_one_by_one():
+    """Three systems at once, of which the last one's space is invariant after two products."""
+    small = System(40, seed=2)
+    A = torch.stack([small.A, 0.5 * small.A, torch.zeros_like(small.A)])
+    A[2, 1, 0] = 3.0
+    b = torch.stack([small.b, 2 * small.b, torch.eye(40, dtype=torch.float64)[0]])
+    c = torch.stack([small.c, small.b, small.c])
+    together = linear_responses(lambda v: torch.einsum("kij,kj->ki", A, v), b, c, order=20)
+    assert [r.A.shape[0] for r in together] == [20, 20, 2]
+    for k, response in enumerate(together):
+        alone = linear_response(lambda v, k=k: A[k] @ v, b[k], c[k], order=20)
+        assert_close(response.open_loop_gain(S + 0.5), alone.open_loop_gain(S + 0.5), rtol=1e-9, atol=1e-12)
+        assert_close(response.closed, alone.closed, rtol=1e-9, atol=1e-11)
+        assert abs(response.remainder - alone.remainder) < 1e-9
+
+
+def test_the_transposed_system_has_the_same_gain_and_poles(system):
+    forwards = system.response()
+    backwards = linear_response(lambda v: v @ system.A, system.c, system.b)
+    assert_close(backwards.open_loop_gain(S), forwards.open_loop_gain(S), rtol=1e-9, atol=1e-11)
+    assert_close(backwards.poles(1e-8)[:1], forwards.poles(1e-8)[:1], rtol=1e-9, atol=1e-9)

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from slowmanifold.dynamics.flow import flow, jacobian_of
-from slowmanifold.networks.reservoir import NotSettled, sample
+from slowmanifold.networks.reservoir import Linearised, NotSettled, sample
 
 A = torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)
 
@@ -69,6 +69,16 @@ def test_linearised_is_the_derivative(phi):
     v = torch.arange(50, dtype=torch.float64)
     assert_close(near.apply(v), near.matrix(closed=False) @ v)
     assert_close(near.apply_transposed(v), near.matrix(closed=False).mT @ v)
+
+
+def test_several_states_at_once():
+    r = reservoir(50)
+    near = [r.train(A, r.settle(A)).linearised(x) for x in r.settle(A)]
+    all_three = Linearised(r.W, torch.stack([n.slope for n in near]), r.w_FB, torch.stack([n.c for n in near]))
+    v = torch.arange(150, dtype=torch.float64).reshape(3, 50)
+    for k, one in enumerate(near):
+        assert_close(all_three.apply(v)[k], one.apply(v[k]))
+        assert_close(all_three.apply_transposed(v)[k], one.apply_transposed(v[k]))
 
 
 def test_without_a_threshold_a_rectifier_cannot_tell_sizes_apart():

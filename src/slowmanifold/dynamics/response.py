@@ -88,29 +88,44 @@ def linear_response(
     shapes that do not fit. Source: Saad, Iterative Methods for Sparse Linear Systems (2003), Sec. 6.3. Used in:
     Trained reservoirs.
     """
+    return linear_responses(lambda v: apply(v[0]).unsqueeze(0), b.unsqueeze(0), c.unsqueeze(0), order)[0]
+
+
+def linear_responses(
+    apply: Callable[[Tensor], Tensor], b: Float[Tensor, "K N"], c: Float[Tensor, "K N"], order: int = 60
+) -> list[LinearResponse]:
+    """:func:`linear_response` of K systems in step: ``apply`` maps row k of a (K, N) matrix by the k-th system's A.
+
+    For systems that share a large matrix, whose products with K vectors cost little more than with one.
+    """
     if order < 1:
         raise ValueError(f"order is {order}; allowed: 1, 2, ...")
     if b.shape != c.shape:
         raise ValueError(f"b has shape {tuple(b.shape)}, c {tuple(c.shape)}; allowed: the same")
-    size = float(b.norm())
-    if not 0 < size < float("inf"):
-        raise ValueError(f"b has the norm {size}; allowed: positive and finite")
-    order = min(order, len(b))
-    V = b.new_zeros(order + 1, len(b))
-    H = b.new_zeros(order + 1, order)
-    V[0] = b / size
+    sizes = b.norm(dim=-1)
+    if not ((sizes > 0) & sizes.isfinite()).all():
+        raise ValueError(f"b has the norm {sizes.tolist()}; allowed: positive and finite")
+    K, N = b.shape
+    order = min(order, N)
+    V = b.new_zeros(K, order + 1, N)
+    H = b.new_zeros(K, order + 1, order)
+    V[:, 0] = b / sizes.unsqueeze(-1)
     for j in range(order):
-        v = apply(V[j])
-        scale = v.norm()
+        v = apply(V[:, j])
+        scale = v.norm(dim=-1)
+        so_far = V[:, : j + 1]
         for _ in range(2):
-            overlap = V[: j + 1] @ v
-            H[: j + 1, j] += overlap
-            v = v - overlap @ V[: j + 1]
-        H[j + 1, j] = v.norm()
-        if H[j + 1, j] <= 1e-14 * scale:
-            order = j + 1
-            H[order, j] = 0
-            break
-        V[j + 1] = v / H[j + 1, j]
-    basis = V[:order].mT
-    return LinearResponse(basis, H[:order, :order], float(H[order, order - 1]), size, c @ basis)
+            overlap = so_far @ v.unsqueeze(-1)
+            H[:, : j + 1, j] += overlap.squeeze(-1)
+            v = v - (overlap.mT @ so_far).squeeze(-2)
+        left = v.norm(dim=-1)
+        grown = left > 1e-14 * scale
+        H[:, j + 1, j] = torch.where(grown, left, 0)
+        V[:, j + 1] = torch.where(grown.unsqueeze(-1), v / left.unsqueeze(-1), 0)
+    responses = []
+    for size, basis, matrix, readout in zip(sizes.tolist(), V, H, c, strict=True):
+        ended = (matrix.diagonal(-1) == 0).nonzero()
+        m = int(ended[0]) + 1 if len(ended) else order
+        vectors = basis[:m].mT
+        responses.append(LinearResponse(vectors, matrix[:m, :m], float(matrix[m, m - 1]), size, readout @ vectors))
+    return responses

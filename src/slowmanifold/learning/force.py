@@ -47,7 +47,7 @@ def force(
         z = r @ w
         output.append(z)
         Pr = P @ r
-        scale = 1 / (1 + r @ Pr)
-        w -= (z - f) * scale * Pr
-        P.addr_(Pr, Pr, alpha=-float(scale))
+        step = Pr / (1 + r @ Pr)
+        w -= (z - f) * step
+        P.addr_(Pr, step, alpha=-1)
     return Forced(w, torch.stack(output), x, P)

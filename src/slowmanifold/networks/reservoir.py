@@ -130,19 +130,20 @@ class TrainedReservoir:
 class Linearised:
     """The open loop near a state: dx' = A dx + b df, dz = c . dx, with A = -1 + W R'; closing it adds b c^T to A.
 
+    Near several states, of one W, at once if ``slope`` and ``c`` have a leading axis; ``matrix`` is of one state.
     Source: Rivkind and Barak, eqs 4-6. Used in: Trained reservoirs.
     """
 
     W: Float[Tensor, "N N"]
-    slope: Float[Tensor, " N"]  # the diagonal of R'
+    slope: Float[Tensor, "*states N"]  # the diagonal of R'
     b: Float[Tensor, " N"]  # w_FB
-    c: Float[Tensor, " N"]  # R' w_out
+    c: Float[Tensor, "*states N"]  # R' w_out
 
-    def apply(self, v: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def apply(self, v: Float[Tensor, "*states N"]) -> Float[Tensor, "*states N"]:
         """A v."""
-        return self.W @ (self.slope * v) - v
+        return (self.slope * v) @ self.W.mT - v
 
-    def apply_transposed(self, v: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def apply_transposed(self, v: Float[Tensor, "*states N"]) -> Float[Tensor, "*states N"]:
         """A^T v."""
         return self.slope * (v @ self.W) - v
 
