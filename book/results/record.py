@@ -1,7 +1,8 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
     python book/results/record.py                  all of them, about an hour on one core
-    python book/results/record.py random_delay     one of search, copy_memory, parts, gated_copy, random_delay, digits
+    python book/results/record.py random_delay     one of search, copy_memory, parts, reset, gated_copy, random_delay,
+                                                   digits
 
 Finished runs are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
 """
@@ -33,14 +34,9 @@ STARTS = {
     "identity": ("identity", 1.0),
     "Glorot": ("glorot", 1.0),
 }
-# Those that have a chance, by the search; fewer of them the longer it takes.
-DELAYS = {
-    50: ("limit cycle", "rotation 1", "rotation 0.95", "orthogonal 1.1", "orthogonal 1"),
-    100: ("limit cycle", "limit cycle, slow", "rotation 1"),
-    200: ("limit cycle, slow", "rotation 1"),
-}
 STEPS = {50: 600, 100: 600, 200: 300}
-FEWER = {("rotation 1", 100): 3, ("rotation 1", 200): 3}  # seeds, where there are not five
+SLOW = 1e-3  # the slower of the two learning rates
+SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
@@ -68,8 +64,7 @@ def chosen() -> dict[str, dict[str, float]]:
     # A network that has solved the task stays there: its last recall stands for the looks that it did not need.
     for row in recall:
         row[np.isnan(row)] = row[~np.isnan(row)][-1]
-    # Not chosen by the search, but after the first runs at the delay of 100, where the rate that it chose is too fast.
-    settings = {"limit cycle, slow": {"learning_rate": 1e-3, "input_scale": 0.03}}
+    settings = {}
     for start in STARTS:
         scores = {}
         for i in np.flatnonzero(np.array(table["start"]) == start):
@@ -79,21 +74,38 @@ def chosen() -> dict[str, dict[str, float]]:
     return settings
 
 
-def copy_memory(delays=tuple(DELAYS)) -> dict:
-    """Copy memory at fixed delays: every start with the settings that the search chose for it, five seeds or three."""
-    best = chosen()
+def copy_memory() -> dict:
+    """Copy memory at fixed delays: every start with the setting that the search chose for it, five seeds.
+
+    Where the search chose the faster learning rate, the start is trained at the slower one as well, and at the delay of
+    200 at the slower one only: the faster one is too fast for limit cycles at 100. That was known before these runs.
+    """
     return together(
         {"start": start, "delay": delay}
         | run(
-            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": STEPS[delay]}
+            {**MEMORY, **setting, "structure": structure, "gain": gain, "steps": steps}
             | {"delays": (delay, delay), "tested": tuple(delay + shift for shift in SHIFTS)},
-            FEWER.get((start, delay), 5),
+            SEEDS,
             2,
         )
-        for delay in delays
-        for start in DELAYS[delay]
-        for structure, gain in [STARTS[start.removesuffix(", slow")]]
+        for delay, steps in STEPS.items()
+        for start, setting in chosen().items()
+        for structure, gain in [STARTS[start]]
+        for setting in at_delay(setting, delay)
     )
+
+
+def at_delay(setting: dict[str, float], delay: int) -> list[dict[str, float]]:
+    """The settings with which a start is trained at a delay."""
+    slower = setting | {"learning_rate": SLOW}
+    return [slower] if delay == 200 or slower == setting else [setting, slower]
+
+
+def reset() -> dict:
+    """Limit cycles at a delay of 50, as in copy_memory, with their phases or amplitudes reset before each cue."""
+    base = {**MEMORY, **chosen()["limit cycle"], "structure": "rotation", "gain": 1.1, "steps": STEPS[50]}
+    base |= {"delays": (50, 50), "tested": (50,)}
+    return together([run(base, SEEDS, 2, {"reset": ["phases", "amplitudes"]})])
 
 
 def parts() -> dict:
@@ -116,15 +128,15 @@ def gated_copy() -> dict:
     base |= {"delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
     starts = {"limit cycle": ("rotation", 1.1), "orthogonal 1.1": ("orthogonal", 1.1), "default": ("default", 1.0)}
     return together(
-        {"start": start} | run({**base, "structure": structure, "gain": gain}, 3, 7)
+        {"start": start} | run({**base, "structure": structure, "gain": gain}, SEEDS, 7)
         for start, (structure, gain) in starts.items()
     )
 
 
 def random_delay() -> dict:
     """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, and torch's own start; tested up to 200."""
-    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 1500, "every": 50}
-    base |= {"delays": (30, 50), "tested": (30, 40, 50, 60, 100, 200)}
+    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 6000, "every": 100}
+    base |= {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200)}
     starts = {"limit cycle": ("rotation", 1.1, 3), "default": ("default", 1.0, 2)}
     return together(
         {"start": start} | run({**base, "structure": structure, "gain": gain}, seeds, 4)
@@ -206,5 +218,5 @@ def record(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "gated_copy", "random_delay", "digits"):
+    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "reset", "gated_copy", "random_delay", "digits"):
         record(part)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from slowmanifold.dynamics.flow import jacobian_of
 from slowmanifold.dynamics.lyapunov import lyapunov_spectrum
 from slowmanifold.learning.digits import Images, Split
-from slowmanifold.learning.recurrent import Recurrent, initialise_
+from slowmanifold.learning.recurrent import Interrupted, Recurrent, initialise_
 from slowmanifold.learning.tasks import Trials, random_delay, sequential_images
 from slowmanifold.learning.training import accuracy, train
 from slowmanifold.networks.cornn import CoRNN
@@ -39,6 +40,7 @@ def train_memory(
     every: int,
     enough: float,
     probe: bool = True,
+    reset: str | None = None,
     generator: np.random.Generator,
 ) -> Result:
     """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
@@ -47,16 +49,22 @@ def train_memory(
     blank counts 1/delays[1] in the loss, so that all blanks weigh about as much as one letter. Training ends after
     ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
+    With ``reset``, "phases" or "amplitudes", the oscillators are :class:`Interrupted` before each cue.
+
     Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
     "solved"; "recall_at" the delays ``tested``; "seconds" of the processor, for all of it; and with ``probe``, before
     and after training, the Lyapunov exponents under blanks ("exponents", 2 x units) and "adjoint", both of
-    :func:`signals`, which take as long as some forty steps of training.
+    :func:`signals`, and "swing", its :func:`swing` (median over 32 words, the last 100 of 300 blanks), which take as
+    long as some forty steps of training.
 
-    Raises ``ValueError`` for what the network, the task and the training refuse.
+    Raises ``ValueError`` for what the network, the task and the training refuse, and for a reset at random delays.
     Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: Long memory.
     """
     began = time.process_time()
+    if reset is not None and delays[0] != delays[1]:
+        raise ValueError(f"delays is {delays}; allowed with a reset: one delay, twice")
     model = network(cell, SYMBOLS + 2, SYMBOLS + 1, units, generator, structure, gain, input_scale)
+    trained = model if reset is None else Interrupted(model, LENGTH + delays[0] - 1, reset)
     weights = torch.ones(SYMBOLS + 1)
     if weighted:
         weights[0] = 1 / delays[1]
@@ -66,12 +74,14 @@ def train_memory(
         with torch.no_grad():
             return {"recall": accuracy(model(trials.inputs), trials.targets, blank=0)}
 
-    def probed() -> tuple[np.ndarray, float]:
-        return signals(model, random_delay(32, delays, generator), generator)
+    def probed() -> tuple[np.ndarray, float, float]:
+        trials = random_delay(32, delays, generator)
+        states = model.held(trials.inputs[:, :LENGTH], BLANK, 300)
+        return *signals(model, trials, generator), swing(states[-100:]).median().item()
 
     stages = [probed()] if probe else []
     history = train(
-        model,
+        trained,
         lambda generator: random_delay(batch, delays, generator),
         steps=steps,
         learning_rate=learning_rate,
@@ -88,10 +98,12 @@ def train_memory(
     result = {
         "trained": history["step"][-1],
         "solved": bool(history["recall"][-1] >= enough),
-        "recall_at": np.array([recall(model, generator, (delay, delay))["recall"] for delay in tested]),
+        "recall_at": np.array([recall(trained, generator, (delay, delay))["recall"] for delay in tested]),
     }
     if probe:
-        result["exponents"], result["adjoint"] = (np.stack(values) for values in zip(*stages, strict=True))
+        result["exponents"], result["adjoint"], result["swing"] = (
+            np.stack(values) for values in zip(*stages, strict=True)
+        )
     return padded | result | {"seconds": time.process_time() - began}
 
 
@@ -212,3 +224,12 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
     step = model.under(BLANK)
     spectrum = lyapunov_spectrum(step, jacobian_of(step), state.detach()[0, 0].double(), 200, transient=100, every=4)
     return spectrum.exponents.numpy(), adjoint.norm(dim=-1).log10().median().item()
+
+
+def swing(states: Float[Tensor, "steps trials d"]) -> Float[Tensor, " trials"]:
+    """How much a state moves: the root-mean-square of its motion about its mean in time, as a share of its size.
+
+    0 at rest, 1 on an orbit around the origin. Used in: Long memory.
+    """
+    motion, size = states.var(0, correction=0).sum(-1), states.square().mean(0).sum(-1)
+    return (motion / size).sqrt()
