@@ -204,11 +204,12 @@ def plain(name: str, column: np.ndarray) -> list:
 
 def record(name: str) -> None:
     """Run one recording and write it, with all that it takes to make it again."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
     runs = globals()[name]()
     head = {
         "command": f"python book/results/record.py {name}",
         "about": globals()[name].__doc__,
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip(),
+        "commit": commit,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "device": f"CPU, {platform.machine()}, one thread",
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
