@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from slowmanifold.dynamics.flow import jacobian_of
 from slowmanifold.dynamics.lyapunov import lyapunov_spectrum
 from slowmanifold.learning.digits import Images, Split
 from slowmanifold.learning.recurrent import Interrupted, Recurrent, initialise_
@@ -211,8 +210,8 @@ def network(
 def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) -> tuple[np.ndarray, float]:
     """How signals travel through the delay: Lyapunov exponents under blanks, and the growth of an adjoint.
 
-    The exponents (per step, descending, in float64, over 200 steps after 100) are those of the map under blanks, from
-    the state in which the first trial's word leaves the network. The adjoint is a random unit vector at the end of a
+    The :func:`exponents` are those of the map under blanks, from the state in which the first trial's word leaves the
+    network. The adjoint is a random unit vector at the end of a
     trial, taken back to the end of the word: log10 of its norm there, median over trials. Used in: Long memory.
     """
     word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
@@ -221,9 +220,18 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
     a = torch.from_numpy(generator.standard_normal(end.shape)).to(end)
     a = a / a.norm(dim=-1, keepdim=True)
     (adjoint,) = torch.autograd.grad((a * end).sum(), state)
-    step = model.under(BLANK)
-    spectrum = lyapunov_spectrum(step, jacobian_of(step), state.detach()[0, 0].double(), 200, transient=100, every=4)
-    return spectrum.exponents.numpy(), adjoint.norm(dim=-1).log10().median().item()
+    return exponents(model, state[0, 0], BLANK), adjoint.norm(dim=-1).log10().median().item()
+
+
+def exponents(model: Recurrent, state: Float[Tensor, " d"], constant: Float[Tensor, " K"]) -> np.ndarray:
+    """All Lyapunov exponents under a constant input, per step, descending: in float64, over 200 steps after 100.
+
+    Used in: Long memory.
+    """
+    spectrum = lyapunov_spectrum(
+        model.pushforward(constant), None, state.detach().double(), 200, transient=100, every=4
+    )
+    return spectrum.exponents.numpy()
 
 
 def swing(states: Float[Tensor, "steps trials d"]) -> Float[Tensor, " trials"]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from slowmanifold.dynamics.lyapunov import Tangent
 from slowmanifold.networks.cornn import CoRNN
 from slowmanifold.networks.oscillator import limit_cycle_
 
@@ -47,6 +48,35 @@ class Recurrent(nn.Module):
             return core(drive, rows)[1].reshape(state.shape)
 
         return step
+
+    @torch.no_grad()
+    def pushforward(self, constant: Float[Tensor, " K"]) -> Tangent:
+        """The same map h -> f(h), for an RNN or GRU, and what it makes of k perturbations, the columns of M: J(h) M.
+
+        For ``lyapunov_spectrum``, for which it is several times faster than automatic differentiation of :meth:`under`.
+        Raises ``ValueError`` for another layer.
+        """
+        core = copy.deepcopy(self.core).double().cpu()
+        if not isinstance(core, nn.RNN | nn.GRU):
+            raise ValueError(f"core is {type(core).__name__}; allowed: RNN, GRU")
+        W, b = core.weight_hh_l0.detach(), core.bias_hh_l0.detach()
+        drive = (core.weight_ih_l0 @ constant.double() + core.bias_ih_l0).detach()
+
+        def tanh(h: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+            new = torch.tanh(h @ W.mT + b + drive)
+            return new, (1 - new.square()).unsqueeze(-1) * (W @ M)
+
+        def gru(h: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+            (r, z, n), (dr, dz, dn) = (h @ W.mT + b).chunk(3, -1), (W @ M).chunk(3, -2)
+            u_r, u_z, u_n = drive.chunk(3)
+            r, z = torch.sigmoid(r + u_r), torch.sigmoid(z + u_z)
+            dr, dz = (r * (1 - r)).unsqueeze(-1) * dr, (z * (1 - z)).unsqueeze(-1) * dz
+            candidate = torch.tanh(u_n + r * n)
+            dn = (1 - candidate.square()).unsqueeze(-1) * (n.unsqueeze(-1) * dr + r.unsqueeze(-1) * dn)
+            new = candidate + z * (h - candidate)
+            return new, dn + z.unsqueeze(-1) * (M - dn) + (h - candidate).unsqueeze(-1) * dz
+
+        return tanh if isinstance(core, nn.RNN) else gru
 
     @torch.no_grad()
     def held(
