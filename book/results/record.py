@@ -1,14 +1,17 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
-    python book/results/record.py                  all of them, about an hour on one core
-    python book/results/record.py random_delay     one of search, copy_memory, parts, reset, gated_copy, random_delay,
-                                                   digits
+    python book/results/record.py                     all of them, about an hour on one core
+    python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
+                                                      random_delay, digits
+    MNIST=FOLDER python book/results/record.py full_digits
 
-Finished runs are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
+The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
+are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
 """
 
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -18,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slowmanifold.learning.digits import small_digits
+from slowmanifold.learning.digits import Split, small_digits
+from slowmanifold.learning.digits import full_digits as read_digits
 from slowmanifold.learning.long_memory import train_digits, train_memory
 from slowmanifold.sweep import sweep
 
@@ -40,6 +44,7 @@ SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
+MNIST = "MNIST"  # the environment variable with the folder of the full digits
 EXPONENTS = 24  # of the largest that are written down
 
 
@@ -96,6 +101,13 @@ def copy_memory() -> dict:
     return together(tables)
 
 
+def thousand() -> dict:
+    """Copy memory at a delay of 1000: one network that starts from limit cycles, at the slower learning rate."""
+    setting = chosen()["limit cycle"] | {"learning_rate": SLOW}
+    fixed = {**MEMORY, **setting, "structure": "rotation", "gain": 1.1, "steps": 300, "delays": (1000, 1000)}
+    return together([run({**fixed, "tested": (999, 1000, 1001)}, 1, 2)])
+
+
 def reset() -> dict:
     """Limit cycles at a delay of 50, as in copy_memory, with their phases or amplitudes reset before each cue."""
     base = {**MEMORY, **chosen()["limit cycle"], "structure": "rotation", "gain": 1.1, "steps": STEPS[50]}
@@ -139,9 +151,9 @@ def random_delay() -> dict:
     )
 
 
-def digits() -> dict:
+def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
     """Permuted 8 x 8 digits: two settings each, chosen on the validation images, then three seeds and the test."""
-    base = {"split": small_digits, "parameters": 18000, "batch": 64, "steps": 300, "every": 25, "dt": 0.076}
+    base = {"split": split, "parameters": 18000, "batch": 64, "steps": steps, "every": every, "dt": 0.076}
     rnn = {"learning_rate": [1e-3, 3e-3]}
     own = {"structure": "default", "gain": 1.0, "input_scale": 1.0}
     networks = {
@@ -158,6 +170,18 @@ def digits() -> dict:
         judged = run({**base, **network, **setting, "judge": True}, 3, 6)
         tables += [{"network": name, "stage": "search"} | searched, {"network": name, "stage": "test"} | judged]
     return together(tables)
+
+
+def full_digits() -> dict:
+    """Permuted digits of 28 x 28 by the protocol of ``digits``, for 5000 steps; for a GPU."""
+    if MNIST not in os.environ:
+        raise SystemExit(f"{MNIST} is not set; give the folder with the four files of MNIST in idx format")
+    return digits(split=mnist, steps=5000, every=250)
+
+
+def mnist(generator: np.random.Generator) -> Split:
+    """The images in the folder that the environment names."""
+    return read_digits(Path(os.environ[MNIST]), generator)
 
 
 def run(fixed: dict, seeds: int, entropy: int, grid: dict | None = None) -> dict:
@@ -197,6 +221,13 @@ def plain(name: str, column: np.ndarray) -> list:
     return array.tolist()
 
 
+def device(name: str) -> str:
+    """What a recording runs on: digits on a GPU if there is one, copy memory on the CPU."""
+    if "digits" in name and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {platform.machine()}, one thread"
+
+
 def record(name: str) -> None:
     """Run one recording and write it, with all that it takes to make it again."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
@@ -206,13 +237,15 @@ def record(name: str) -> None:
         "about": globals()[name].__doc__,
         "commit": commit,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "device": f"CPU, {platform.machine()}, one thread",
+        "device": device(name),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "seconds": round(sum(runs["seconds"])),
     }
     (HERE / f"{name}.json").write_text(json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
 
 
+ALL = ("search", "copy_memory", "thousand", "parts", "reset", "gated_copy", "random_delay", "digits")
+
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "reset", "gated_copy", "random_delay", "digits"):
+    for part in sys.argv[1:] or ALL:
         record(part)
