@@ -218,9 +218,9 @@ def network(
 def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) -> tuple[np.ndarray, float]:
     """How signals travel through the delay: Lyapunov exponents under blanks, and the growth of an adjoint.
 
-    The :func:`exponents` are those of the map under blanks, from the state in which the first trial's word leaves the
-    network. The adjoint is a random unit vector at the end of a
-    trial, taken back to the end of the word: log10 of its norm there, median over trials. Used in: Long memory.
+    The :func:`lyapunov_exponents` are those under blanks, from the state in which the first trial's word leaves the
+    network. The adjoint is a random unit vector at the end of a trial, taken back to the end of the word: log10 of its
+    norm there, median over trials. Used in: Long memory.
     """
     word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
     state = model.core(word)[1].detach().requires_grad_()
@@ -228,10 +228,10 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
     a = torch.from_numpy(generator.standard_normal(end.shape)).to(end)
     a = a / a.norm(dim=-1, keepdim=True)
     (adjoint,) = torch.autograd.grad((a * end).sum(), state)
-    return exponents(model, state[0, 0], BLANK), adjoint.norm(dim=-1).log10().median().item()
+    return lyapunov_exponents(model, state[0, 0], BLANK), adjoint.norm(dim=-1).log10().median().item()
 
 
-def exponents(model: Recurrent, state: Float[Tensor, " d"], constant: Float[Tensor, " K"]) -> np.ndarray:
+def lyapunov_exponents(model: Recurrent, state: Float[Tensor, " d"], constant: Float[Tensor, " K"]) -> np.ndarray:
     """All Lyapunov exponents under a constant input, per step, descending: in float64, over 200 steps after 100.
 
     Used in: Long memory.
