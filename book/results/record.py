@@ -144,7 +144,7 @@ def gated_copy() -> dict:
 
 
 def random_delay() -> dict:
-    """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, dense orthogonal candidates, torch's own start."""
+    """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, torch's own start, dense orthogonal ones."""
     return together(
         {"start": start} | run({**DRAWN, "structure": structure, "gain": gain}, seeds, 4)
         for start, (structure, gain, seeds) in GATED.items()
