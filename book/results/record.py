@@ -105,10 +105,14 @@ def copy_memory() -> dict:
 
 
 def thousand() -> dict:
-    """Copy memory at a delay of 1000: one network that starts from limit cycles, at the slower learning rate."""
-    setting = chosen()["limit cycle"] | {"learning_rate": SLOW}
-    fixed = {**MEMORY, **setting, "structure": "rotation", "gain": 1.1, "steps": 300, "delays": (1000, 1000)}
-    return together([run({**fixed, "tested": (999, 1000, 1001)}, 1, 2)])
+    """Copy memory at a delay of 1000, the slower learning rate: one network from limit cycles and each of two siblings."""
+    tables = []
+    for start in ("limit cycle", "rotation 1", "orthogonal 1.1"):
+        structure, gain = STARTS[start]
+        fixed = {**MEMORY, **chosen()[start], "learning_rate": SLOW, "structure": structure, "gain": gain, "steps": 300}
+        table = run({**fixed, "delays": (1000, 1000), "tested": (999, 1000, 1001)}, 1, 2)
+        tables.append({"start": start, "delay": 1000} | table)
+    return together(tables)
 
 
 def reset() -> dict:
