@@ -105,7 +105,7 @@ def copy_memory() -> dict:
 
 
 def thousand() -> dict:
-    """Copy memory at a delay of 1000, the slower learning rate: one network from limit cycles and each of two siblings."""
+    """Copy memory at a delay of 1000, the slower learning rate: one network each from limit cycles and two siblings."""
     tables = []
     for start in ("limit cycle", "rotation 1", "orthogonal 1.1"):
         structure, gain = STARTS[start]
