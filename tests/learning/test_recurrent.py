@@ -84,12 +84,13 @@ def test_states_are_held_from_where_the_word_left_them():
     torch.testing.assert_close(model.held(shown.double(), blank, 5).float(), states[10:].detach())
 
 
-def test_resting_states_do_not_swing_and_circles_around_the_origin_do():
-    angle = torch.arange(64, dtype=torch.float64) * 2 * math.pi / 64
-    circle = torch.stack([angle.cos(), angle.sin()], -1)
-    states = torch.stack([torch.ones(64, 2).double(), circle, 1e3 * circle, circle + torch.tensor([1.0, 0.0])], 1)
-    expected = torch.tensor([0.0, 1.0, 1.0, math.sqrt(0.5)], dtype=torch.float64)
-    torch.testing.assert_close(swing(states), expected)
+def test_rest_and_drift_do_not_swing_and_circles_around_the_origin_do():
+    angle = torch.linspace(0, 100 * math.pi, 5001, dtype=torch.float64)
+    circle, still = torch.stack([angle.cos(), angle.sin()], -1), torch.ones(5001, 2, dtype=torch.float64)
+    drift = still + angle.unsqueeze(-1) * torch.tensor([0.1, -0.3])
+    states = torch.stack([still, drift, circle, 1e3 * circle, circle + torch.tensor([1.0, 0.0])], 1)
+    expected = torch.tensor([0.0, 0.0, 1.0, 1.0, math.sqrt(0.5)], dtype=torch.float64)
+    torch.testing.assert_close(swing(states), expected, atol=1e-3, rtol=0)
 
 
 def interrupted(reset, T=6):

@@ -54,7 +54,7 @@ def train_memory(
     "solved"; "recall_at" the delays ``tested``; "seconds" of the processor, for all of it; and with ``probe``, before
     and after training, the Lyapunov exponents under blanks ("exponents", 2 x units) and "adjoint", both of
     :func:`signals`, and "swing", its :func:`swing` (median over 32 words, the last 100 of 300 blanks), which take as
-    long as some forty steps of training.
+    long as some ten steps of training.
 
     Raises ``ValueError`` for what the network, the task and the training refuse, and for a reset at random delays.
     Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: Long memory.
@@ -243,9 +243,11 @@ def lyapunov_exponents(model: Recurrent, state: Float[Tensor, " d"], constant: F
 
 
 def swing(states: Float[Tensor, "steps trials d"]) -> Float[Tensor, " trials"]:
-    """How much a state moves: the root-mean-square of its motion about its mean in time, as a share of its size.
+    """How much a state swings: the root-mean-square of its motion about a straight line in time, as a share of its size.
 
-    0 at rest, 1 on an orbit around the origin. Used in: Long memory.
+    0 at rest or in a steady drift, 1 on an orbit around the origin of many turns. Used in: Long memory.
     """
-    motion, size = states.var(0, correction=0).sum(-1), states.square().mean(0).sum(-1)
-    return (motion / size).sqrt()
+    time = torch.linspace(-1, 1, len(states), dtype=states.dtype)[:, None, None]
+    motion = states - states.mean(0)
+    motion = motion - time * (time * motion).sum(0) / time.square().sum()
+    return (motion.square().sum(-1).mean(0) / states.square().sum(-1).mean(0)).sqrt()
