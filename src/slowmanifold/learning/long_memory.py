@@ -243,11 +243,11 @@ def lyapunov_exponents(model: Recurrent, state: Float[Tensor, " d"], constant: F
 
 
 def swing(states: Float[Tensor, "steps trials d"]) -> Float[Tensor, " trials"]:
-    """How much a state swings: the root-mean-square of its motion about a straight line in time, as a share of its size.
+    """How much a state swings: the root mean square of its motion about a straight line in time, over that of its size.
 
     0 at rest or in a steady drift, 1 on an orbit around the origin of many turns. Used in: Long memory.
     """
-    time = torch.linspace(-1, 1, len(states), dtype=states.dtype)[:, None, None]
+    t = torch.linspace(-1, 1, len(states), dtype=states.dtype)[:, None, None]
     motion = states - states.mean(0)
-    motion = motion - time * (time * motion).sum(0) / time.square().sum()
+    motion = motion - t * (t * motion).sum(0) / t.square().sum()
     return (motion.square().sum(-1).mean(0) / states.square().sum(-1).mean(0)).sqrt()
