@@ -212,14 +212,14 @@ def together(tables) -> dict:
 
 
 def plain(name: str, column: np.ndarray) -> list:
-    """A column as JSON has it: five digits, no NaN, the largest exponents only."""
+    """A column as JSON has it: five digits, nothing for what is not finite, the largest exponents only."""
     if column.dtype == object:
         return [getattr(value, "__name__", value) for value in column]
     if column.dtype.kind != "f":
         return column.tolist()
     if name == "exponents":
         column = column[..., :EXPONENTS]
-    flat = [None if math.isnan(value) else float(f"{value:.5g}") for value in column.ravel()]
+    flat = [None if not math.isfinite(value) else float(f"{value:.5g}") for value in column.ravel()]
     array = np.empty(column.shape, dtype=object)
     array.ravel()[:] = flat
     return array.tolist()
