@@ -38,8 +38,9 @@ STARTS = {
     "identity": ("identity", 1.0),
     "Glorot": ("glorot", 1.0),
 }
-LONG = ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1")  # those trained at delays above 50
 STEPS = {50: 600, 100: 600, 200: 300}
+TRAINED = {50: tuple(STARTS), 100: ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1")}
+TRAINED |= {200: ("limit cycle", "rotation 1")}
 SLOW = 1e-3  # the slower of the two learning rates
 SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
@@ -81,14 +82,14 @@ def chosen() -> dict[str, dict[str, float]]:
 
 
 def copy_memory() -> dict:
-    """Copy memory at fixed delays, five seeds: every start at 50; blocks and dense matrices of gains 1 and 1.1 beyond.
+    """Copy memory at fixed delays, five seeds: every start at 50, those of gains 1 and 1.1 at 100, rotations at 200.
 
     At 50 each start has the setting that the search chose for it. At 100 and 200 all have the slower learning rate: the
     faster one is too fast there, which was known for limit cycles before these runs.
     """
     tables = []
     for delay, steps in STEPS.items():
-        for start in STARTS if delay == 50 else LONG:
+        for start in TRAINED[delay]:
             structure, gain = STARTS[start]
             setting = chosen()[start] | ({} if delay == 50 else {"learning_rate": SLOW})
             fixed = {**MEMORY, **setting, "structure": structure, "gain": gain, "steps": steps}
