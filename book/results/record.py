@@ -1,13 +1,17 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
-    python book/results/record.py                  all of them, about an hour on one core
-    python book/results/record.py random_delay     one of search, copy_memory, parts, gated_copy, random_delay, digits
+    python book/results/record.py                     all of them, about an hour on one core
+    python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
+                                                      random_delay, digits
+    MNIST=FOLDER python book/results/record.py full_digits
 
-Finished runs are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
+The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
+are kept (see the package's ``sweep``): a recording that was interrupted goes on where it stopped.
 """
 
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -17,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slowmanifold.learning.digits import small_digits
+from slowmanifold.learning.digits import Split, small_digits
+from slowmanifold.learning.digits import full_digits as read_digits
 from slowmanifold.learning.long_memory import train_digits, train_memory
 from slowmanifold.sweep import sweep
 
@@ -33,17 +38,15 @@ STARTS = {
     "identity": ("identity", 1.0),
     "Glorot": ("glorot", 1.0),
 }
-# Those that have a chance, by the search; fewer of them the longer it takes.
-DELAYS = {
-    50: ("limit cycle", "rotation 1", "rotation 0.95", "orthogonal 1.1", "orthogonal 1"),
-    100: ("limit cycle", "limit cycle, slow", "rotation 1"),
-    200: ("limit cycle, slow", "rotation 1"),
-}
 STEPS = {50: 600, 100: 600, 200: 300}
-FEWER = {("rotation 1", 100): 3, ("rotation 1", 200): 3}  # seeds, where there are not five
+TRAINED = {50: tuple(STARTS), 100: ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1")}
+TRAINED |= {200: ("limit cycle", "rotation 1")}
+SLOW = 1e-3  # the slower of the two learning rates
+SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
+MNIST = "MNIST"  # the environment variable with the folder of the full digits
 EXPONENTS = 24  # of the largest that are written down
 
 
@@ -68,8 +71,7 @@ def chosen() -> dict[str, dict[str, float]]:
     # A network that has solved the task stays there: its last recall stands for the looks that it did not need.
     for row in recall:
         row[np.isnan(row)] = row[~np.isnan(row)][-1]
-    # Not chosen by the search, but after the first runs at the delay of 100, where the rate that it chose is too fast.
-    settings = {"limit cycle, slow": {"learning_rate": 1e-3, "input_scale": 0.03}}
+    settings = {}
     for start in STARTS:
         scores = {}
         for i in np.flatnonzero(np.array(table["start"]) == start):
@@ -79,21 +81,40 @@ def chosen() -> dict[str, dict[str, float]]:
     return settings
 
 
-def copy_memory(delays=tuple(DELAYS)) -> dict:
-    """Copy memory at fixed delays: every start with the settings that the search chose for it, five seeds or three."""
-    best = chosen()
-    return together(
-        {"start": start, "delay": delay}
-        | run(
-            {**MEMORY, **best[start], "structure": structure, "gain": gain, "steps": STEPS[delay]}
-            | {"delays": (delay, delay), "tested": tuple(delay + shift for shift in SHIFTS)},
-            FEWER.get((start, delay), 5),
-            2,
-        )
-        for delay in delays
-        for start in DELAYS[delay]
-        for structure, gain in [STARTS[start.removesuffix(", slow")]]
-    )
+def copy_memory() -> dict:
+    """Copy memory at fixed delays, five seeds: every start at 50, those of gains 1 and 1.1 at 100, rotations at 200.
+
+    At 50 each start has the setting that the search chose for it. At 100 and 200 all have the slower learning rate: the
+    faster one is too fast there, which was known for limit cycles before these runs.
+    """
+    tables = []
+    for delay, steps in STEPS.items():
+        for start in TRAINED[delay]:
+            structure, gain = STARTS[start]
+            setting = chosen()[start] | ({} if delay == 50 else {"learning_rate": SLOW})
+            fixed = {**MEMORY, **setting, "structure": structure, "gain": gain, "steps": steps}
+            tested = tuple(delay + shift for shift in SHIFTS)
+            table = run({**fixed, "delays": (delay, delay), "tested": tested}, SEEDS, 2)
+            tables.append({"start": start, "delay": delay} | table)
+    return together(tables)
+
+
+def thousand() -> dict:
+    """Copy memory at a delay of 1000, the slower learning rate: one network each from limit cycles and two siblings."""
+    tables = []
+    for start in ("limit cycle", "rotation 1", "orthogonal 1.1"):
+        structure, gain = STARTS[start]
+        fixed = {**MEMORY, **chosen()[start], "learning_rate": SLOW, "structure": structure, "gain": gain, "steps": 300}
+        table = run({**fixed, "delays": (1000, 1000), "tested": (999, 1000, 1001)}, 1, 2)
+        tables.append({"start": start, "delay": 1000} | table)
+    return together(tables)
+
+
+def reset() -> dict:
+    """Limit cycles at a delay of 50, as in copy_memory, with their phases or amplitudes reset before each cue."""
+    base = {**MEMORY, **chosen()["limit cycle"], "structure": "rotation", "gain": 1.1, "steps": STEPS[50]}
+    base |= {"delays": (50, 50), "tested": (50,)}
+    return together([run(base, SEEDS, 2, {"reset": ["phases", "amplitudes"]})])
 
 
 def parts() -> dict:
@@ -122,19 +143,15 @@ def gated_copy() -> dict:
 
 
 def random_delay() -> dict:
-    """Delays drawn from 30 to 50 for each trial, a GRU: limit cycles, and torch's own start; tested up to 200."""
-    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 1500, "every": 50}
-    base |= {"delays": (30, 50), "tested": (30, 40, 50, 60, 100, 200)}
-    starts = {"limit cycle": ("rotation", 1.1, 3), "default": ("default", 1.0, 2)}
-    return together(
-        {"start": start} | run({**base, "structure": structure, "gain": gain}, seeds, 4)
-        for start, (structure, gain, seeds) in starts.items()
-    )
+    """Delays drawn from 30 to 50 for each trial: one GRU that starts from limit cycles, asked after up to 200 steps."""
+    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 6000, "every": 100}
+    base |= {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200)}
+    return together([run({**base, "structure": "rotation", "gain": 1.1}, 1, 4)])
 
 
-def digits() -> dict:
+def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
     """Permuted 8 x 8 digits: two settings each, chosen on the validation images, then three seeds and the test."""
-    base = {"split": small_digits, "parameters": 18000, "batch": 64, "steps": 300, "every": 25, "dt": 0.076}
+    base = {"split": split, "parameters": 18000, "batch": 64, "steps": steps, "every": every, "dt": 0.076}
     rnn = {"learning_rate": [1e-3, 3e-3]}
     own = {"structure": "default", "gain": 1.0, "input_scale": 1.0}
     networks = {
@@ -151,6 +168,18 @@ def digits() -> dict:
         judged = run({**base, **network, **setting, "judge": True}, 3, 6)
         tables += [{"network": name, "stage": "search"} | searched, {"network": name, "stage": "test"} | judged]
     return together(tables)
+
+
+def full_digits() -> dict:
+    """Permuted digits of 28 x 28 by the protocol of ``digits``, for 5000 steps; for a GPU."""
+    if MNIST not in os.environ:
+        raise SystemExit(f"{MNIST} is not set; give the folder with the four files of MNIST in idx format")
+    return digits(split=mnist, steps=5000, every=250)
+
+
+def mnist(generator: np.random.Generator) -> Split:
+    """The images in the folder that the environment names."""
+    return read_digits(Path(os.environ[MNIST]), generator)
 
 
 def run(fixed: dict, seeds: int, entropy: int, grid: dict | None = None) -> dict:
@@ -177,34 +206,44 @@ def together(tables) -> dict:
 
 
 def plain(name: str, column: np.ndarray) -> list:
-    """A column as JSON has it: five digits, no NaN, the largest exponents only."""
+    """A column as JSON has it: five digits, nothing for what is not finite, the largest exponents only."""
     if column.dtype == object:
         return [getattr(value, "__name__", value) for value in column]
     if column.dtype.kind != "f":
         return column.tolist()
     if name == "exponents":
         column = column[..., :EXPONENTS]
-    flat = [None if math.isnan(value) else float(f"{value:.5g}") for value in column.ravel()]
+    flat = [None if not math.isfinite(value) else float(f"{value:.5g}") for value in column.ravel()]
     array = np.empty(column.shape, dtype=object)
     array.ravel()[:] = flat
     return array.tolist()
 
 
+def device(name: str) -> str:
+    """What a recording runs on: digits on a GPU if there is one, copy memory on the CPU."""
+    if "digits" in name and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {platform.machine()}, one thread"
+
+
 def record(name: str) -> None:
     """Run one recording and write it, with all that it takes to make it again."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
     runs = globals()[name]()
     head = {
         "command": f"python book/results/record.py {name}",
         "about": globals()[name].__doc__,
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip(),
+        "commit": commit,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "device": f"CPU, {platform.machine()}, one thread",
+        "device": device(name),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "seconds": round(sum(runs["seconds"])),
     }
     (HERE / f"{name}.json").write_text(json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
 
 
+ALL = ("search", "copy_memory", "thousand", "parts", "reset", "gated_copy", "random_delay", "digits")
+
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ("search", "copy_memory", "parts", "gated_copy", "random_delay", "digits"):
+    for part in sys.argv[1:] or ALL:
         record(part)

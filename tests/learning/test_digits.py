@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slowmanifold.learning.digits import full_digits, small_digits
-from slowmanifold.learning.long_memory import network, train_digits
+from slowmanifold.learning.long_memory import network, share_right, train_digits
 
 
 def test_the_small_digits_are_shared_out_without_remainder_or_overlap():
@@ -76,6 +76,17 @@ def test_rivals_have_as_many_parameters_and_the_same_images():
         assert result["size"] == pytest.approx(3000, rel=0.05)
         assert np.isnan(result["test"]) == (cell != "tanh")
         assert result["best"] == result["validation"].max()
+
+
+def test_images_are_judged_alike_in_parts_of_any_size():
+    images = small_digits(np.random.default_rng(0)).test
+    model, order = network("tanh", 1, 10, 16, np.random.default_rng(0), "default"), torch.arange(64)
+    shares = {part: share_right(model, images, order, part) for part in (7, 100, 359, 500)}
+    with torch.no_grad():
+        answers = model(images.pixels.unsqueeze(-1))[:, -1].argmax(-1)
+    right = (answers == images.labels).double().mean().item()
+    assert 0 < right < 1
+    assert list(shares.values()) == pytest.approx([right] * 4)
 
 
 def test_an_unknown_cell_is_refused():

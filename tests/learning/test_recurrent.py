@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from slowmanifold.learning.long_memory import network, signals
-from slowmanifold.learning.recurrent import Recurrent, initialise_
+from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.learning.long_memory import network, signals, swing, train_memory
+from slowmanifold.learning.recurrent import RESETS, Interrupted, Recurrent, initialise_
 from slowmanifold.learning.tasks import copy_memory
 
 
@@ -58,6 +59,87 @@ def test_the_map_under_a_constant_input_is_the_networks_own_step(cell):
     for t in range(6):
         x = step(x)
         torch.testing.assert_close(x, states[t, 0])
+
+
+@pytest.mark.parametrize("cell", ["tanh", "GRU"])
+def test_perturbations_are_pushed_forward_by_the_jacobian(cell):
+    model, generator = network(cell, 10, 9, 16, np.random.default_rng(0), "default"), torch.Generator().manual_seed(1)
+    constant = torch.eye(10)[4]
+    x, M = torch.randn(5, 16, generator=generator).double(), torch.randn(5, 16, 3, generator=generator).double()
+    step = model.under(constant)
+    new, pushed = model.pushforward(constant)(x, M)
+    torch.testing.assert_close(new, step(x).detach())
+    torch.testing.assert_close(pushed, jacobian_of(step)(x) @ M)
+
+
+def test_a_cornn_has_no_pushforward():
+    with pytest.raises(ValueError, match="CoRNN"):
+        network("coRNN", 10, 9, 16, np.random.default_rng(0), "default").pushforward(torch.eye(10)[0])
+
+
+def test_states_are_held_from_where_the_word_left_them():
+    model, shown = network("tanh", 10, 9, 16, np.random.default_rng(0), "default"), torch.eye(10).expand(3, 10, 10)
+    blank = torch.eye(10)[0]
+    states, _ = model.core(torch.cat([shown, blank.expand(3, 5, 10)], 1).transpose(0, 1))
+    torch.testing.assert_close(model.held(shown.double(), blank, 5).float(), states[10:].detach())
+
+
+def test_rest_and_drift_do_not_swing_and_circles_around_the_origin_do():
+    angle = torch.linspace(0, 100 * math.pi, 5001, dtype=torch.float64)
+    circle, still = torch.stack([angle.cos(), angle.sin()], -1), torch.ones(5001, 2, dtype=torch.float64)
+    drift = still + angle.unsqueeze(-1) * torch.tensor([0.1, -0.3])
+    states = torch.stack([still, drift, circle, 1e3 * circle, circle + torch.tensor([1.0, 0.0])], 1)
+    expected = torch.tensor([0.0, 0.0, 1.0, 1.0, math.sqrt(0.5)], dtype=torch.float64)
+    torch.testing.assert_close(swing(states), expected, atol=1e-3, rtol=0)
+
+
+def interrupted(reset, T=6):
+    """A network, and the same with a reset before the cue is read."""
+    model = network("tanh", 10, 9, 16, np.random.default_rng(0), "rotation", 1.1, 0.5)
+    return model, Interrupted(model, 10 + T - 1, reset)
+
+
+def test_resets_keep_what_they_say():
+    state = torch.randn(4, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pairs = {reset: interrupted(reset)[1].interrupted(state).unflatten(-1, (-1, 2)) for reset in RESETS}
+    before = state.unflatten(-1, (-1, 2))
+    assert torch.equal(pairs["phases"][..., 1], torch.zeros(4, 8).double())
+    torch.testing.assert_close(pairs["phases"].norm(dim=-1), before.norm(dim=-1))
+    after = pairs["amplitudes"]
+    torch.testing.assert_close(after.atan2(after.flip(-1)), before.atan2(before.flip(-1)))
+    torch.testing.assert_close(after.norm(dim=-1), (before.norm(dim=-1).square().mean(-1, True).sqrt()).expand(4, 8))
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_a_reset_changes_no_answer_before_it_and_all_after(reset):
+    model, cut = interrupted(reset)
+    inputs = copy_memory(3, 6, np.random.default_rng(1)).inputs
+    with torch.no_grad():
+        plain, changed = model(inputs), cut(inputs)
+    torch.testing.assert_close(changed[:, :15], plain[:, :15])
+    assert ((changed[:, 15:] - plain[:, 15:]).abs().amax(-1) > 1e-6).all()
+
+
+def test_oscillators_of_one_amplitude_pass_no_word_on_through_a_reset_of_phases():
+    """With the amplitudes all alike nothing is left of the word: the gradient of what comes after is at rounding."""
+    model, cut = interrupted("phases")
+    inputs = copy_memory(3, 6, np.random.default_rng(1)).inputs
+    state = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    pairs = state.unflatten(-1, (-1, 2))
+    circle = (pairs / pairs.norm(dim=-1, keepdim=True)).flatten(-2)
+    late, _ = model.core(inputs[:, 15:].transpose(0, 1).float(), cut.interrupted(circle))
+    (gradient,) = torch.autograd.grad(late.square().sum(), state)
+    assert gradient.abs().max() < 1e-5
+
+
+def test_a_reset_needs_one_delay_and_a_name():
+    with pytest.raises(ValueError, match="reset"):
+        interrupted("clocks")
+    settings = dict.fromkeys(("units", "batch", "steps", "every"), 1) | {"enough": 0.9, "weighted": True}
+    start = {"cell": "tanh", "structure": "rotation", "gain": 1.1, "input_scale": 0.1, "learning_rate": 1e-3}
+    generator = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="delays"):
+        train_memory(**settings, **start, delays=(3, 5), tested=(3,), reset="phases", generator=generator)
 
 
 @pytest.mark.parametrize("gain", [0.9, 0.97])

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from slowmanifold.dynamics.flow import jacobian_of
 from slowmanifold.dynamics.lyapunov import lyapunov_spectrum
 from slowmanifold.learning.digits import Images, Split
-from slowmanifold.learning.recurrent import Recurrent, initialise_
+from slowmanifold.learning.recurrent import Interrupted, Recurrent, initialise_
 from slowmanifold.learning.tasks import Trials, random_delay, sequential_images
 from slowmanifold.learning.training import accuracy, train
 from slowmanifold.networks.cornn import CoRNN
@@ -39,6 +39,7 @@ def train_memory(
     every: int,
     enough: float,
     probe: bool = True,
+    reset: str | None = None,
     generator: np.random.Generator,
 ) -> Result:
     """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
@@ -47,16 +48,22 @@ def train_memory(
     blank counts 1/delays[1] in the loss, so that all blanks weigh about as much as one letter. Training ends after
     ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
+    With ``reset``, "phases" or "amplitudes", the oscillators are :class:`Interrupted` before each cue.
+
     Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
     "solved"; "recall_at" the delays ``tested``; "seconds" of the processor, for all of it; and with ``probe``, before
     and after training, the Lyapunov exponents under blanks ("exponents", 2 x units) and "adjoint", both of
-    :func:`signals`, which take as long as some forty steps of training.
+    :func:`signals`, and "swing", its :func:`swing` (median over 32 words, the last 100 of 300 blanks), which take as
+    long as some ten steps of training.
 
-    Raises ``ValueError`` for what the network, the task and the training refuse.
+    Raises ``ValueError`` for what the network, the task and the training refuse, and for a reset at random delays.
     Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: Long memory.
     """
     began = time.process_time()
+    if reset is not None and delays[0] != delays[1]:
+        raise ValueError(f"delays is {delays}; allowed with a reset: one delay, twice")
     model = network(cell, SYMBOLS + 2, SYMBOLS + 1, units, generator, structure, gain, input_scale)
+    trained = model if reset is None else Interrupted(model, LENGTH + delays[0] - 1, reset)
     weights = torch.ones(SYMBOLS + 1)
     if weighted:
         weights[0] = 1 / delays[1]
@@ -66,12 +73,14 @@ def train_memory(
         with torch.no_grad():
             return {"recall": accuracy(model(trials.inputs), trials.targets, blank=0)}
 
-    def probed() -> tuple[np.ndarray, float]:
-        return signals(model, random_delay(32, delays, generator), generator)
+    def probed() -> tuple[np.ndarray, float, float]:
+        trials = random_delay(32, delays, generator)
+        states = model.held(trials.inputs[:, :LENGTH], BLANK, 300)
+        return *signals(model, trials, generator), swing(states[-100:]).median().item()
 
     stages = [probed()] if probe else []
     history = train(
-        model,
+        trained,
         lambda generator: random_delay(batch, delays, generator),
         steps=steps,
         learning_rate=learning_rate,
@@ -88,10 +97,12 @@ def train_memory(
     result = {
         "trained": history["step"][-1],
         "solved": bool(history["recall"][-1] >= enough),
-        "recall_at": np.array([recall(model, generator, (delay, delay))["recall"] for delay in tested]),
+        "recall_at": np.array([recall(trained, generator, (delay, delay))["recall"] for delay in tested]),
     }
     if probe:
-        result["exponents"], result["adjoint"] = (np.stack(values) for values in zip(*stages, strict=True))
+        result["exponents"], result["adjoint"], result["swing"] = (
+            np.stack(values) for values in zip(*stages, strict=True)
+        )
     return padded | result | {"seconds": time.process_time() - began}
 
 
@@ -111,7 +122,7 @@ def train_digits(
     judge: bool,
     generator: np.random.Generator,
 ) -> Result:
-    """Train one network at digits that are read pixel by pixel in a random order, in float32.
+    """Train one network at digits that are read pixel by pixel in a random order, in float32, on a GPU if there is one.
 
     The network is one of :func:`network`, with as many units as bring the number of its ``parameters`` closest to the
     one given. Drawn first are the ``split`` and the order: the same for all networks of a seed. The network is kept as
@@ -134,13 +145,8 @@ def train_digits(
     model = network(cell, 1, classes, units, generator, structure, gain, input_scale, dt)
     best: dict = {"accuracy": -1.0, "state": None}
 
-    def score(model: nn.Module, images: Images) -> float:
-        trials = sequential_images(images.pixels, images.labels, order)
-        with torch.no_grad():
-            return accuracy(model(trials.inputs), trials.targets)
-
     def look(model: nn.Module, generator: np.random.Generator) -> dict[str, float]:
-        found = score(model, images.validation)
+        found = share_right(model, images.validation, order)
         if found > best["accuracy"]:
             best.update(accuracy=found, state=copy.deepcopy(model.state_dict()))
         return {"validation": found}
@@ -157,12 +163,25 @@ def train_digits(
         generator=generator,
         evaluate=look,
         every=every,
-        device="cpu",
     )
     model.load_state_dict(best["state"])
-    test = score(model, images.test) if judge else math.nan
+    test = share_right(model, images.test, order) if judge else math.nan
     result = {"best": best["accuracy"], "test": test, "units": units, "size": size(units)}
     return history | result | {"seconds": time.process_time() - began}
+
+
+def share_right(model: nn.Module, images: Images, order: Int[Tensor, " pixels"], part: int = 500) -> float:
+    """The share of images that are classified rightly, tried ``part`` at a time: the states of all take gigabytes.
+
+    Used in: Long memory.
+    """
+    right = 0.0
+    for first in range(0, len(images), part):
+        some = images[first : first + part]
+        trials = sequential_images(some.pixels, some.labels, order)
+        with torch.no_grad():
+            right += accuracy(model(trials.inputs), trials.targets) * len(some)
+    return right / len(images)
 
 
 def network(
@@ -199,9 +218,9 @@ def network(
 def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) -> tuple[np.ndarray, float]:
     """How signals travel through the delay: Lyapunov exponents under blanks, and the growth of an adjoint.
 
-    The exponents (per step, descending, in float64, over 200 steps after 100) are those of the map under blanks, from
-    the state in which the first trial's word leaves the network. The adjoint is a random unit vector at the end of a
-    trial, taken back to the end of the word: log10 of its norm there, median over trials. Used in: Long memory.
+    The :func:`lyapunov_exponents` are those under blanks, from the state in which the first trial's word leaves the
+    network. The adjoint is a random unit vector at the end of a trial, taken back to the end of the word: log10 of its
+    norm there, median over trials. Used in: Long memory.
     """
     word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
     state = model.core(word)[1].detach().requires_grad_()
@@ -209,6 +228,26 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
     a = torch.from_numpy(generator.standard_normal(end.shape)).to(end)
     a = a / a.norm(dim=-1, keepdim=True)
     (adjoint,) = torch.autograd.grad((a * end).sum(), state)
-    step = model.under(BLANK)
-    spectrum = lyapunov_spectrum(step, jacobian_of(step), state.detach()[0, 0].double(), 200, transient=100, every=4)
-    return spectrum.exponents.numpy(), adjoint.norm(dim=-1).log10().median().item()
+    return lyapunov_exponents(model, state[0, 0], BLANK), adjoint.norm(dim=-1).log10().median().item()
+
+
+def lyapunov_exponents(model: Recurrent, state: Float[Tensor, " d"], constant: Float[Tensor, " K"]) -> np.ndarray:
+    """All Lyapunov exponents under a constant input, per step, descending: in float64, over 200 steps after 100.
+
+    Used in: Long memory.
+    """
+    spectrum = lyapunov_spectrum(
+        model.pushforward(constant), None, state.detach().double(), 200, transient=100, every=4
+    )
+    return spectrum.exponents.numpy()
+
+
+def swing(states: Float[Tensor, "steps trials d"]) -> Float[Tensor, " trials"]:
+    """How much a state swings: the root mean square of its motion about a straight line in time, over that of its size.
+
+    0 at rest or in a steady drift, 1 on an orbit around the origin of many turns. Used in: Long memory.
+    """
+    t = torch.linspace(-1, 1, len(states), dtype=states.dtype)[:, None, None]
+    motion = states - states.mean(0)
+    motion = motion - t * (t * motion).sum(0) / t.square().sum()
+    return (motion.square().sum(-1).mean(0) / states.square().sum(-1).mean(0)).sqrt()

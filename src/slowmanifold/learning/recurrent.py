@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from slowmanifold.dynamics.lyapunov import Tangent
 from slowmanifold.networks.cornn import CoRNN
 from slowmanifold.networks.oscillator import limit_cycle_
 
 STRUCTURES = ("rotation", "orthogonal", "identity", "glorot")
+RESETS = ("phases", "amplitudes")
 
 
 class Recurrent(nn.Module):
@@ -46,6 +48,83 @@ class Recurrent(nn.Module):
             return core(drive, rows)[1].reshape(state.shape)
 
         return step
+
+    @torch.no_grad()
+    def pushforward(self, constant: Float[Tensor, " K"]) -> Tangent:
+        """The same map h -> f(h), for an RNN or GRU, and what it makes of k perturbations, the columns of M: J(h) M.
+
+        For ``lyapunov_spectrum``, for which it is several times faster than automatic differentiation of :meth:`under`.
+        Raises ``ValueError`` for another layer.
+        """
+        core = copy.deepcopy(self.core).double().cpu()
+        if not isinstance(core, nn.RNN | nn.GRU):
+            raise ValueError(f"core is {type(core).__name__}; allowed: RNN, GRU")
+        W, b = core.weight_hh_l0.detach(), core.bias_hh_l0.detach()
+        drive = (core.weight_ih_l0 @ constant.double() + core.bias_ih_l0).detach()
+
+        def tanh(h: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+            new = torch.tanh(h @ W.mT + b + drive)
+            return new, (1 - new.square()).unsqueeze(-1) * (W @ M)
+
+        def gru(h: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
+            (r, z, n), (dr, dz, dn) = (h @ W.mT + b).chunk(3, -1), (W @ M).chunk(3, -2)
+            u_r, u_z, u_n = drive.chunk(3)
+            r, z = torch.sigmoid(r + u_r), torch.sigmoid(z + u_z)
+            dr, dz = (r * (1 - r)).unsqueeze(-1) * dr, (z * (1 - z)).unsqueeze(-1) * dz
+            candidate = torch.tanh(u_n + r * n)
+            dn = (1 - candidate.square()).unsqueeze(-1) * (n.unsqueeze(-1) * dr + r.unsqueeze(-1) * dn)
+            new = candidate + z * (h - candidate)
+            return new, dn + z.unsqueeze(-1) * (M - dn) + (h - candidate).unsqueeze(-1) * dz
+
+        return tanh if isinstance(core, nn.RNN) else gru
+
+    @torch.no_grad()
+    def held(
+        self, shown: Float[Tensor, "trials steps K"], constant: Float[Tensor, " K"], steps: int
+    ) -> Float[Tensor, "{steps} trials d"]:
+        """The states at ``steps`` steps under a constant input, after what has been shown, in float64."""
+        step, states = self.under(constant), []
+        state = self.core(shown.transpose(0, 1).to(self.readout.weight))[1][0].double()
+        for _ in range(steps):
+            state = step(state)
+            states.append(state)
+        return torch.stack(states)
+
+
+class Interrupted(nn.Module):
+    """A network whose oscillators, its units taken two by two, are reset once a trial, before step ``at`` is read.
+
+        "phases"      (x, y) -> (r, 0),  r = hypot(x, y):  each keeps its amplitude, and is back at phase zero
+        "amplitudes"  (x, y) -> R (x, y) / r:  each keeps its phase, and all have one amplitude, R = rms of r
+
+    Gradients pass through what is kept, and not through what is reset. Raises ``ValueError`` for an unknown reset.
+    Source: Park, slides, "Biological implications": "resetting oscillations should disrupt learning".
+    Used in: Long memory.
+    """
+
+    def __init__(self, network: Recurrent, at: int, reset: str) -> None:
+        super().__init__()
+        if reset not in RESETS:
+            raise ValueError(f"reset is {reset!r}; allowed: {', '.join(RESETS)}")
+        self.network, self.at, self.reset = network, at, reset
+
+    def forward(self, inputs: Float[Tensor, "trials steps K"]) -> Float[Tensor, "trials steps classes"]:
+        """The logits of each step, in the precision of the parameters."""
+        readout, core = self.network.readout, self.network.core
+        before, after = inputs.transpose(0, 1).to(readout.weight).tensor_split([self.at])
+        early, state = core(before)
+        late, _ = core(after, self.interrupted(state))
+        return readout(torch.cat([early, late])).transpose(0, 1)
+
+    def interrupted(self, state: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """The state after the reset."""
+        pairs = state.unflatten(-1, (-1, 2))
+        r = pairs.norm(dim=-1, keepdim=True)
+        if self.reset == "phases":
+            pairs = torch.cat([r, torch.zeros_like(r)], -1)
+        else:
+            pairs = r.square().mean(-2, keepdim=True).sqrt() * pairs / r
+        return pairs.flatten(-2)
 
 
 @torch.no_grad()

@@ -107,6 +107,7 @@ def accuracy(
 
     With ``blank=0`` the recall of copy memory, for which chance is 1/8. Used in: Long memory.
     """
+    targets = targets.to(logits.device)
     asked = (targets != blank) & (targets != UNMARKED)
     return (logits.argmax(-1) == targets)[asked].double().mean().item()
 
