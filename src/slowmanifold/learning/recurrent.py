@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from slowmanifold.networks.cornn import CoRNN
-from slowmanifold.networks.oscillator import limit_cycle_
+from slowmanifold.networks.initialisation import limit_cycle_
 
 STRUCTURES = ("rotation", "orthogonal", "identity", "glorot")
 
