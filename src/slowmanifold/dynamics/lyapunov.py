@@ -271,13 +271,11 @@ def adjoint_norms(
     if inputs is not None and len(inputs) != len(orbit) - 1:
         raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")
     a = adjoint.expand(orbit.shape[1:])
-    size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
-    logarithm, logarithms = size.log(), [size.log()]
-    a = a / size
+    sizes = [torch.linalg.vector_norm(a, dim=-1, keepdim=True)]
+    a = a / sizes[0]
     for t in range(len(orbit) - 2, -1, -1):
         a = pullback(orbit[t], a) if inputs is None else pullback(orbit[t], a, inputs[t])
         size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
         a = a / torch.where(size > 0, size, 1)
-        logarithm = logarithm + size.log()
-        logarithms.append(logarithm)
-    return torch.stack(logarithms).squeeze(-1)
+        sizes.append(size)
+    return torch.stack(sizes).squeeze(-1).log().cumsum(0)

@@ -97,7 +97,8 @@ class TanhRNN(_Flow):
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d k"]]:
         """The map's next state and what k perturbations, the columns of M, become: diag(1 - tanh^2) W M."""
         rate = self.rate(x)
-        return rate, (self.W @ M).mul_((1 - rate.square()).unsqueeze(-1))
+        slope = torch.addcmul(rate.new_ones(()), rate, rate, value=-1)
+        return rate, (self.W @ M).mul_(slope.unsqueeze(-1))
 
     def pullback(
         self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
