@@ -36,6 +36,7 @@ MUTATIONS = [
     Mutation("swapped J_E and J_I", "networks/ring.py", "(J_I + J_E * torch.cos", "(J_E + J_I * torch.cos", "rings"),
     Mutation("n off by one", "networks/ring.py", "torch.arange(2, N - 1, ", "torch.arange(3, N, ", "rings"),
     Mutation("gate not applied", "networks/oscillator.py", "(1 - z) * (h - x)", "(h - x)", "limit_cycles"),
+    Mutation("W for its transpose", "networks/oscillator.py", "_apply(self.W.mT,", "_apply(self.W,", "limit_cycles"),
     Mutation("transposed Jacobian", "networks/reservoir.py", "return self.W @ (", "return self.W.mT @ (", "reservoir"),
     Mutation("g for g squared", "theory/mean_field.py", "beta_1 = gain**2 *", "beta_1 = gain *", "reservoir"),
     Mutation("missing threshold", "networks/reservoir.py", "torch.relu(x - threshold)", "torch.relu(x)", "reservoir"),
