@@ -57,7 +57,8 @@ def lyapunov_spectrum(
     exponents); for fewer give directions that no invariant subspace contains, say random ones. With ``jacobian=None``
     the field itself takes x and M and gives f(x) and J(x) M, without a need to form J: ``TanhRNN.pushforward``. Batch
     axes of x0 and of the field's parameters stay. Rounding limits ``every``: what contracts exp(30) times more than
-    something else between two decompositions is lost.
+    something else between two decompositions is lost; up to exp(9) the decompositions are of the fast kind. Batches
+    whose frames and weights fit the processor's cache are fastest (on 2 MB: 256 networks of 16 units, 16 of 64).
 
     Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
     ``FloatingPointError`` if a perturbation over- or underflows between two decompositions.
