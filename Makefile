@@ -18,7 +18,7 @@ test: $(INSTALLED)  ## unit tests, the gate over all chapters, the built book in
 	$(BIN)/slowmanifold check
 	$(BIN)/pytest -n auto --dist loadscope
 
-mutants: $(INSTALLED)  ## a fault in the package turns a claim red: sixteen of them, each in a build of its own
+mutants: $(INSTALLED)  ## a fault in the package turns a claim red: seventeen of them, each in a build of its own
 	$(BIN)/pytest -m slow tests/press/test_mutation.py
 
 kernels: $(INSTALLED)  ## the gate on other kernels of the linear algebra, with one thread and with two

@@ -14,7 +14,8 @@ from slowmanifold.dynamics.lyapunov import (
     lyapunov_spectrum,
     planar_spectrum,
 )
-from slowmanifold.networks.oscillator import TanhRNN, block_rotation, rotation
+from slowmanifold.networks.initialisation import block_rotation
+from slowmanifold.networks.oscillator import TanhRNN, rotation
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -57,7 +57,8 @@ def lyapunov_spectrum(
     exponents); for fewer give directions that no invariant subspace contains, say random ones. With ``jacobian=None``
     the field itself takes x and M and gives f(x) and J(x) M, without a need to form J: ``TanhRNN.pushforward``. Batch
     axes of x0 and of the field's parameters stay. Rounding limits ``every``: what contracts exp(30) times more than
-    something else between two decompositions is lost.
+    something else between two decompositions is lost; up to exp(9) the decompositions are of the fast kind. Batches
+    whose frames and weights fit the processor's cache are fastest (on 2 MB: 256 networks of 16 units, 16 of 64).
 
     Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
     ``FloatingPointError`` if a perturbation over- or underflows between two decompositions.
@@ -271,13 +272,11 @@ def adjoint_norms(
     if inputs is not None and len(inputs) != len(orbit) - 1:
         raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")
     a = adjoint.expand(orbit.shape[1:])
-    size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
-    logarithm, logarithms = size.log(), [size.log()]
-    a = a / size
+    sizes = [torch.linalg.vector_norm(a, dim=-1, keepdim=True)]
+    a = a / sizes[0]
     for t in range(len(orbit) - 2, -1, -1):
         a = pullback(orbit[t], a) if inputs is None else pullback(orbit[t], a, inputs[t])
         size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
         a = a / torch.where(size > 0, size, 1)
-        logarithm = logarithm + size.log()
-        logarithms.append(logarithm)
-    return torch.stack(logarithms).squeeze(-1)
+        sizes.append(size)
+    return torch.stack(sizes).squeeze(-1).log().cumsum(0)

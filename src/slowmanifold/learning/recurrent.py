@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slowmanifold.dynamics.lyapunov import Tangent
 from slowmanifold.networks.cornn import CoRNN
-from slowmanifold.networks.oscillator import limit_cycle_
+from slowmanifold.networks.initialisation import limit_cycle_
 
 STRUCTURES = ("rotation", "orthogonal", "identity", "glorot")
 RESETS = ("phases", "amplitudes")

@@ -1,4 +1,4 @@
-"""Oscillators made of two units: rotation tanh-RNN and GRU, and the initialisation that fills a network with them."""
+"""Oscillators made of two units, rotation tanh-RNN and GRU, and the angle below which they are at rest."""
 
 # ruff: noqa: E741  (I is the papers' symbol for the input)
 
@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize.elementwise import find_minimum
-from torch import Tensor, nn
-
-# The authors' range of angles at alpha = 1.5: just inside (0.1478, 0.8411), where the flow has its cycle.
-AUTHORS_ANGLES = (math.pi / 21, math.pi / 3.8)
+from torch import Tensor
 
 
 def _apply(matrix: Float[Tensor, "... m n"], vector: Float[Tensor, "... n"]) -> Float[Tensor, "... m"]:
-    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+    # A row times the transpose: one product for all vectors where they share the matrix.
+    return (vector.unsqueeze(-2) @ matrix.mT).squeeze(-2)
 
 
 def rotation(
@@ -99,7 +97,8 @@ class TanhRNN(_Flow):
     ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d k"]]:
         """The map's next state and what k perturbations, the columns of M, become: diag(1 - tanh^2) W M."""
         rate = self.rate(x)
-        return rate, (1 - rate**2).unsqueeze(-1) * (self.W @ M)
+        slope = torch.addcmul(rate.new_ones(()), rate, rate, value=-1)
+        return rate, (self.W @ M).mul_(slope.unsqueeze(-1))
 
     def pullback(
         self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
@@ -220,95 +219,3 @@ def saddle_node_angle(alpha: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]
     middle = axis - np.minimum(math.pi / 8, 0.5 / gain)
     found = find_minimum(minus_theta, (diagonal, middle, axis), args=(gain,), tolerances={"xatol": 1e-8, "xrtol": 0})
     return torch.from_numpy(-found.f_x).view(alpha.shape)
-
-
-def oscillator_parameters(
-    m: int,
-    generator: torch.Generator,
-    alpha: float | tuple[float, float] = 1.5,
-    theta: tuple[float, float] | None = AUTHORS_ANGLES,
-) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Gains and angles of m oscillators: independent, uniform on the ranges given.
-
-    ``alpha`` is one gain for all, or a range; ``theta`` a range, or ``None`` for uniform over the region of the
-    (alpha, theta) plane where the map's invariant circle is free of equilibria, theta_SN < theta < pi/2 - theta_SN: the
-    density of alpha is then proportional to 1 - 4 theta_SN(alpha)/pi. Angles in radians.
-
-    Raises ``ValueError`` for m < 1, ranges that are not ordered and, with ``theta=None``, gains of 1 and less.
-    Source: the authors' settings; the published slides give none. Used in: limit cycles.
-    """
-    if m < 1:
-        raise ValueError(f"m is {m}; allowed: 1, 2, 3, ...")
-    gains = alpha if isinstance(alpha, tuple) else (alpha, alpha)
-    for name, (low, high) in (("alpha", gains), ("theta", theta or (0.0, 1.0))):
-        if not -math.inf < low <= high < math.inf:
-            raise ValueError(f"{name} is {(low, high)}; allowed: finite ranges (low, high) with low <= high")
-
-    def uniform(low: float, high: float, n: int) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
-
-    if theta is not None:
-        return uniform(*gains, m), uniform(*theta, m)
-    a, t = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
-    while len(a) < m:
-        some, angle = uniform(*gains, 4 * m), uniform(0, math.pi / 2, 4 * m)
-        edge = saddle_node_angle(some)
-        inside = (edge < angle) & (angle < math.pi / 2 - edge)
-        a, t = torch.cat([a, some[inside]]), torch.cat([t, angle[inside]])
-    return a[:m], t[:m]
-
-
-def block_rotation(
-    size: int,
-    generator: torch.Generator,
-    alpha: float | tuple[float, float] = 1.5,
-    theta: tuple[float, float] | None = AUTHORS_ANGLES,
-) -> Float[Tensor, "size size"]:
-    """W_init: a block-diagonal matrix of size/2 oscillators alpha_k R(theta_k), drawn by :func:`oscillator_parameters`.
-
-    Raises ``ValueError`` for a size that is odd or not positive, and what that function raises.
-    Source: Park, slides on learning signals, "Block diagonal initialization". Used in: limit cycles.
-    """
-    if size < 2 or size % 2:
-        raise ValueError(f"size is {size}; allowed: 2, 4, 6, ... (an oscillator takes two units)")
-    return torch.block_diag(*rotation(*oscillator_parameters(size // 2, generator, alpha, theta)))
-
-
-@torch.no_grad()
-def limit_cycle_(
-    module: nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell,
-    generator: torch.Generator,
-    alpha: float | tuple[float, float] = 1.5,
-    theta: tuple[float, float] | None = AUTHORS_ANGLES,
-) -> nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell:
-    """Initialise a recurrent module in place as m = hidden_size/2 uncoupled oscillators, and return it.
-
-        >>> gru = torch.nn.GRU(10, 64)
-        >>> limit_cycle_(gru, torch.Generator().manual_seed(0))
-        >>> h0 = 0.5 * torch.randn(1, batch, 64)
-
-    Recurrent weights: :func:`block_rotation`, drawn afresh for each layer and direction. In a GRU these are the
-    candidate's, with twice the gain, and the gates' recurrent weights are zero: both gates stand at 1/2, and what
-    results is the same oscillator at half the speed. Input weights: Kaiming normal. Biases: zero.
-
-    The origin is an equilibrium, a repelling one: with ``h0 = 0`` and no input a network stays there, where gradients
-    grow like alpha^t. Start from a random state as above, or let the input push it off.
-
-    Raises ``ValueError`` for other modules, a nonlinearity other than tanh, odd sizes, and what
-    :func:`oscillator_parameters` raises. Source: Park, slides; Kaiming, h0 and the gates' weights from the authors'
-    settings. Used in: limit cycles.
-    """
-    if not isinstance(module, nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell):
-        raise ValueError(f"module is {type(module).__name__}; allowed: RNN, RNNCell, GRU, GRUCell of torch.nn")
-    if getattr(module, "nonlinearity", "tanh") != "tanh":
-        raise ValueError(f"module has the nonlinearity {module.nonlinearity!r}; allowed: 'tanh'")
-    gated = isinstance(module, nn.GRU | nn.GRUCell)
-    for name, parameter in sorted(module.named_parameters()):
-        if name.startswith("weight_hh"):
-            W = block_rotation(module.hidden_size, generator, alpha, theta)
-            parameter.copy_(torch.cat([torch.zeros_like(W), torch.zeros_like(W), 2 * W]) if gated else W)
-        elif name.startswith("weight_ih"):
-            nn.init.kaiming_normal_(parameter, generator=generator)
-        elif name.startswith("bias"):
-            parameter.zero_()
-    return module
