@@ -94,7 +94,7 @@ def maintain(
     rates = learning_rates.expand(len(networks), -1).reshape(-1, 1)
     parameters = starts.repeat_interleave(learning_rates.shape[-1], 0).expand(len(generators), -1, -1)
     velocity = torch.zeros_like(parameters)
-    losses, workspace = [], _workspace(networks[0], steps)
+    losses, workspace = [], room(networks[0], steps)
     for epoch in range(epochs):
         drawn = [clicks(trials, input_steps, input_steps, generator) for generator in generators]
         inputs = torch.stack([run.inputs.permute(1, 2, 0) for run in drawn], dim=1).permute(1, 3, 0, 2)
@@ -134,10 +134,11 @@ def loss_and_gradient(
     the floating-point range is infinite and its gradient without meaning; other networks do not feel it.
 
     Equal to automatic differentiation to rounding and several times faster: both passes go over one block of trials,
-    whose states stay in the cache, before the next one is begun. They lie in ``workspace``; who calls many times gives
-    the same one again, as fresh memory costs a tenth of all the time.
+    whose states stay in the cache, before the next one is begun. They lie in a ``workspace``: who calls many times
+    makes one with :func:`room` and gives it again, as fresh memory costs a tenth of all the time.
 
-    Raises ``ValueError`` for a network that is not threshold-linear and for fewer steps than there are inputs.
+    Raises ``ValueError`` for a network that is not threshold-linear, for fewer steps than there are inputs, and for a
+    workspace that is too small.
     Source: Ságodi et al., eq. 6, Sec. 3.1. Used in: Maintenance.
     """
     if network.activation != "relu":
@@ -147,13 +148,16 @@ def loss_and_gradient(
     if steps < input_steps:
         raise ValueError(f"steps is {steps}; allowed: {input_steps} (the steps of inputs) or more")
 
-    room, blocks = _BLOCK // (8 * len(network.W) * (steps + 1)), []
+    left, blocks = _BLOCK // (8 * len(network.W) * (steps + 1)), []
     for length in (trials, copies, runs):
-        count = math.ceil(length / max(1, room))
+        count = math.ceil(length / max(1, left))
         size = math.ceil(length / count)
         blocks.append([slice(start, start + size) for start in range(0, length, size)])
-        room //= size
-    workspace = _workspace(network, steps) if workspace is None else workspace
+        left //= size
+    fresh = room(network, steps)
+    workspace = fresh if workspace is None else workspace
+    if len(workspace) < len(fresh):
+        raise ValueError(f"workspace has {len(workspace)} numbers; allowed: {len(fresh)} or more")
     I, D = inputs.permute(2, 0, 3, 1).contiguous(), targets.permute(2, 0, 1).unsqueeze(2).contiguous()
     loss, gradient = parameters.new_zeros(runs, copies), torch.zeros_like(parameters)
     for j, k, i in product(*blocks):
@@ -165,8 +169,11 @@ def loss_and_gradient(
     return loss.masked_fill(loss.isnan(), torch.inf), gradient * (2 / (trials * steps))
 
 
-def _workspace(network: RateNetwork, steps: int) -> Float[Tensor, " room"]:
-    """Room for the states of a block, or of one trial if that is more. What is not used is never touched."""
+def room(network: RateNetwork, steps: int) -> Float[Tensor, " numbers"]:
+    """A workspace for :func:`loss_and_gradient`: the states of a block of trials, or of one if that is more.
+
+    It is not initialised; what is not used of it takes no memory. Used in: Maintenance.
+    """
     # From NumPy, which asks the system for large pages.
     return torch.from_numpy(np.empty(max(_BLOCK // 8, len(network.W) * (steps + 1))))
 
