@@ -63,6 +63,20 @@ def test_loss_and_gradient_are_those_of_automatic_differentiation(network, steps
                 torch.testing.assert_close(part, expected, rtol=1e-12, atol=1e-12 * expected.abs().max().item())
 
 
+def test_a_workspace_is_used_again_and_leaves_no_trace(network):
+    inputs, targets = draw(2, 30, 12)
+    parameters = scatter(network, 2, 3)
+    workspace = maintenance.room(network, 20)
+    alone = [loss_and_gradient(network, parameters, inputs, targets, steps) for steps in (20, 15)]
+    workspace.fill_(torch.nan)
+    again = [loss_and_gradient(network, parameters, inputs, targets, steps, workspace) for steps in (20, 15)]
+    for one, other in zip(alone, again, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    with pytest.raises(ValueError, match=r"workspace has 7 numbers; allowed: .* or more"):
+        loss_and_gradient(network, parameters, inputs, targets, 20, workspace[:7])
+
+
 def test_the_loss_is_that_of_the_landscape(network):
     inputs, targets = draw(1, 50, 40)
     parameters = scatter(network, 1, 1, size=0.01)

@@ -94,7 +94,7 @@ def maintain(
     rates = learning_rates.expand(len(networks), -1).reshape(-1, 1)
     parameters = starts.repeat_interleave(learning_rates.shape[-1], 0).expand(len(generators), -1, -1)
     velocity = torch.zeros_like(parameters)
-    losses = []
+    losses, workspace = [], room(networks[0], steps)
     for epoch in range(epochs):
         drawn = [clicks(trials, input_steps, input_steps, generator) for generator in generators]
         inputs = torch.stack([run.inputs.permute(1, 2, 0) for run in drawn], dim=1).permute(1, 3, 0, 2)
@@ -102,7 +102,7 @@ def maintain(
         if input_noise:
             noise = [generator.uniform(-input_noise, input_noise, (trials, noisy_steps, 2)) for generator in generators]
             inputs[:, :, :noisy_steps] += torch.from_numpy(np.stack(noise))
-        loss, gradient = loss_and_gradient(networks[0], parameters, inputs, targets, steps)
+        loss, gradient = loss_and_gradient(networks[0], parameters, inputs, targets, steps, workspace)
         losses.append(loss)
         velocity = momentum * velocity + gradient
         parameters = parameters - rates * velocity
@@ -120,6 +120,7 @@ def loss_and_gradient(
     inputs: Float[Tensor, "runs trials input_steps K"],
     targets: Float[Tensor, "runs trials input_steps"],
     steps: int,
+    workspace: Float[Tensor, " room"] | None = None,
 ) -> tuple[Float[Tensor, "runs copies"], Float[Tensor, "runs copies p"]]:
     """The loss of many threshold-linear networks and its gradient: back-propagation through time, written out.
 
@@ -133,9 +134,11 @@ def loss_and_gradient(
     the floating-point range is infinite and its gradient without meaning; other networks do not feel it.
 
     Equal to automatic differentiation to rounding and several times faster: both passes go over one block of trials,
-    whose states stay in the cache, before the next one is begun.
+    whose states stay in the cache, before the next one is begun. They lie in a ``workspace``: who calls many times
+    makes one with :func:`room` and gives it again, as fresh memory costs a tenth of all the time.
 
-    Raises ``ValueError`` for a network that is not threshold-linear and for fewer steps than there are inputs.
+    Raises ``ValueError`` for a network that is not threshold-linear, for fewer steps than there are inputs, and for a
+    workspace that is too small.
     Source: Ságodi et al., eq. 6, Sec. 3.1. Used in: Maintenance.
     """
     if network.activation != "relu":
@@ -145,14 +148,16 @@ def loss_and_gradient(
     if steps < input_steps:
         raise ValueError(f"steps is {steps}; allowed: {input_steps} (the steps of inputs) or more")
 
-    room, blocks = _BLOCK // (8 * len(network.W) * (steps + 1)), []
+    left, blocks = _BLOCK // (8 * len(network.W) * (steps + 1)), []
     for length in (trials, copies, runs):
-        count = math.ceil(length / max(1, room))
+        count = math.ceil(length / max(1, left))
         size = math.ceil(length / count)
         blocks.append([slice(start, start + size) for start in range(0, length, size)])
-        room //= size
-    # From NumPy, which asks the system for large pages: touching small ones costs a tenth of all the time.
-    workspace = torch.from_numpy(np.empty((steps + 1) * len(network.W) * math.prod(part[0].stop for part in blocks)))
+        left //= size
+    fresh = room(network, steps)
+    workspace = fresh if workspace is None else workspace
+    if len(workspace) < len(fresh):
+        raise ValueError(f"workspace has {len(workspace)} numbers; allowed: {len(fresh)} or more")
     I, D = inputs.permute(2, 0, 3, 1).contiguous(), targets.permute(2, 0, 1).unsqueeze(2).contiguous()
     loss, gradient = parameters.new_zeros(runs, copies), torch.zeros_like(parameters)
     for j, k, i in product(*blocks):
@@ -162,6 +167,15 @@ def loss_and_gradient(
         gradient[i, k] += slopes
     loss = loss / (trials * steps)
     return loss.masked_fill(loss.isnan(), torch.inf), gradient * (2 / (trials * steps))
+
+
+def room(network: RateNetwork, steps: int) -> Float[Tensor, " numbers"]:
+    """A workspace for :func:`loss_and_gradient`: the states of a block of trials, or of one if that is more.
+
+    It is not initialised; what is not used of it takes no memory. Used in: Maintenance.
+    """
+    # From NumPy, which asks the system for large pages.
+    return torch.from_numpy(np.empty(max(_BLOCK // 8, len(network.W) * (steps + 1))))
 
 
 def _sums(
@@ -197,8 +211,9 @@ def _sums(
     adjoint = W.new_zeros(n, d + 1, trials)
     delta, error = adjoint[:, :d], adjoint[:, d:]
     pull = torch.cat([W.mT, W_out.mT], dim=-1).contiguous()
-    # Twice where the products are so small that PyTorch would not give them to the library: it is faster by far.
-    readout = W_out.expand(-1, 1 if d * trials >= 400 else 2, -1)
+    # Twice where the products are so small that PyTorch would not give them to the library, and contiguous for the
+    # same reason: it is faster by far.
+    readout = W_out.expand(-1, 1 if d * trials >= 400 else 2, -1).contiguous()
     output, pulled, active = (W.new_empty(n, rows, trials) for rows in (readout.shape[1], d, d))
     squares, by_state = W.new_zeros(n, 1, 1), W.new_zeros(n, d + 1, d)
     by_input, by_one = W.new_zeros(runs, copies * (d + 1), K), W.new_empty(steps + 1, n, d + 1)
