@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slowmanifold.dynamics.eigenvalues import eigenvalues
 from slowmanifold.dynamics.flow import Field, linearisation
-from slowmanifold.dynamics.supports import all_supports, candidates, continua
+from slowmanifold.dynamics.supports import all_supports, continua, enumerate_supports
 
 _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue counts as zero
 
@@ -212,7 +212,7 @@ def relu_fixed_points(
     W, b = W.expand(*batch, d, d).reshape(-1, d, d), b.expand(*batch, d).reshape(-1, d)
 
     supports = all_supports(d)
-    found = candidates(W, b)
+    found = enumerate_supports(W, b)
     exists, border, degenerate = torch.zeros(3, len(W), len(supports), dtype=torch.bool)
     exists[found.network, found.support] = found.exists
     border[found.network, found.support] = found.border

@@ -36,7 +36,7 @@ class Candidates:
     degenerate: Bool[Tensor, " f"]  # a singular linear system
 
 
-def candidates(W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"]) -> Candidates:
+def enumerate_supports(W: Float[Tensor, "m d d"], b: Float[Tensor, "m d"]) -> Candidates:
     """Every support in which no unit's sign is clearly wrong, in the order of networks and supports.
 
     With z = relu(h) >= 0 and y = z - h >= 0 a fixed point is y = (1 - W) z - b, y_i z_i = 0: silent units have z = 0,

@@ -132,14 +132,10 @@ def commit(root: Path) -> str:
 
 def processor() -> str:
     """The name of this machine's processor and its number of cores."""
-    names = [line.split(":", 1)[1].strip() for line in cpu_lines() if line.startswith("model name")]
+    info = Path("/proc/cpuinfo")  # Linux's
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
-def cpu_lines() -> list[str]:
-    """What Linux says of its processors; nothing elsewhere."""
-    info = Path("/proc/cpuinfo")
-    return info.read_text().splitlines() if info.is_file() else []
 
 
 def run(
