@@ -14,6 +14,7 @@ from pathlib import Path
 from slowmanifold.press.chapters import Chapter
 
 WIDTH = 77  # of a signature, so that it fits its box on a desk
+USED = re.compile(r"\s*\bUsed in: [^.]*\.")  # what the page says with links
 FLOORS = ("networks", "dynamics", "theory", "learning", "sweep", "claims", "figures")
 
 
@@ -136,12 +137,13 @@ def prose(text: str) -> str:
 
 
 def described(entry: Entry, name: str, level: int, users: Iterable[str]) -> Iterator[str]:
-    """The lines of an entry: heading, signature, docstring, the chapters that use it, and its members."""
+    """The lines of an entry: heading, signature, docstring, the chapters that import it, and its members."""
     title = name.rpartition(".")[2] if level == 3 else ".".join(name.split(".")[-2:])
     yield from (f"({anchor(name)})=", f"{'#' * level} {prose(title)}", "", "```python", entry.signature, "```", "")
-    yield from (prose(entry.text), "")
-    if users := list(users):
-        yield from ("Chapters: " + ", ".join(f"[](./{user})" for user in users) + ".", "")
+    users = list(users)
+    yield from (prose(USED.sub("", entry.text) if users else entry.text), "")
+    if users:
+        yield from ("Used in: " + ", ".join(f"[](./{user})" for user in users) + ".", "")
     for member in entry.members:
         yield from described(member, f"{name}.{member.name}", level + 1, ())
 
