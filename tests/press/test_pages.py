@@ -209,12 +209,12 @@ def test_the_execution_page_lists_every_run_and_their_sum(drawn):
     assert "Together 3.8 s of kernel time." in page
     assert " | 1.2 | – | " in page
     assert " | 2.5 | 77.7 | " in page
-    assert page.count(f"- All chapters: Python {records['one']['key']['Python']}, ") == 1
+    assert page.count(f"\nAll chapters: Python {records['one']['key']['Python']}, ") == 1
     [row] = [line for line in paper.splitlines() if line.startswith("| [](./two) |")]
     for fact in ("77.7", records["two"]["date"], "`abcdef`", "`code cells`, `parameters`"):
         assert fact in row
     packages = [f"{name} {number}" for name, number in records["two"]["versions"].items()]
-    assert f"- All chapters: {', '.join(packages)}; {records['two']['processor']}." in paper
+    assert f"\nAll chapters: {', '.join(packages)}; {records['two']['processor']}." in paper
     for name, record in records.items():
         [row] = [line for line in page.splitlines() if line.startswith(f"| [](./{name}) |")]
         for fact in ("quick", f"{record['seconds']:.1f}", record["date"], record["commit"], short(record["key"])):
@@ -224,8 +224,9 @@ def test_the_execution_page_lists_every_run_and_their_sum(drawn):
 
 def test_each_environment_of_the_runs_is_told_once_with_its_chapters():
     assert list(environments({"one": "here", "two": "there", "three": "here"})) == [
-        "- [](./one), [](./three): here.",
-        "- [](./two): there.",
+        "[](./one), [](./three): here.",
+        "",
+        "[](./two): there.",
         "",
     ]
 

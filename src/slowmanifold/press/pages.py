@@ -196,13 +196,12 @@ def environment(record: Mapping[str, Any]) -> str:
 
 
 def environments(told: Mapping[str, str]) -> Iterator[str]:
-    """A line for each environment, with the chapters that ran in it; ``told`` has that of each chapter."""
+    """A paragraph for each environment, with the chapters that ran in it; ``told`` has that of each chapter."""
     chapters: dict[str, list[str]] = {}
     for name, words in told.items():
         chapters.setdefault(words, []).append(f"[](./{name})")
     for words, those in chapters.items():
-        yield f"- {'All chapters' if len(chapters) == 1 else ', '.join(those)}: {words}."
-    yield ""
+        yield from (f"{'All chapters' if len(chapters) == 1 else ', '.join(those)}: {words}.", "")
 
 
 def paper_scale(runs: Mapping[str, PaperRun]) -> list[str]:
