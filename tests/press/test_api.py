@@ -72,6 +72,7 @@ def test_docstrings_become_words_and_blocks_of_code(module):
     said = api.prose(module.entries[0].text)
     assert said == "A thing\nof two lines.\n\n```text\nx' = -x * y\n```\n\nUsed in: a chapter, and\nanother."
     assert api.prose(module.entries[0].members[1].text) == "Grow it, see `other`."
+    assert api.prose("As ``{role}`a_b```, a*b.") == r"As `` {role}`a_b` ``, a\*b."
 
 
 def test_the_page_has_a_place_for_every_name_and_names_the_chapters_that_use_it(module, book):

@@ -122,7 +122,7 @@ def anchor(name: str) -> str:
 
 def prose(text: str) -> str:
     """A docstring in MyST: words as they are, what is indented as a block of code, roles as code."""
-    text = re.sub(r":[a-z]+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r":[a-z]+:`~?([^`]+)`", r"``\1``", text)
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.splitlines()
@@ -130,8 +130,10 @@ def prose(text: str) -> str:
             paragraphs.append("\n".join(["```text", *(line[4:] for line in lines), "```"]))
         else:
             # Outside code a dollar or an asterisk of a docstring is one, and nothing of MyST's.
-            parts = re.split(r"(`[^`]*`)", paragraph)
+            parts = re.split(r"(``.*?``(?!`))", paragraph, flags=re.DOTALL)
             parts[::2] = [re.sub(r"([\\$*_\[\]<>^{}])", r"\\\1", part) for part in parts[::2]]
+            # The blanks are no part of the code: without them it could not end in a tick.
+            parts[1::2] = [f"`` {part[2:-2]} ``" if "`" in part[2:-2] else part[1:-1] for part in parts[1::2]]
             paragraphs.append("".join(parts))
     return "\n\n".join(paragraphs)
 
