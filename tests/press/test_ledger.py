@@ -69,7 +69,7 @@ def test_every_claim_has_a_row_and_the_summary_counts_them(tmp_path):
     measured = collect({"one": run(("c", True, "holds"), ("a", False, "deviates"), ("d", True, "holds"))})
     text = page(tmp_path, [{"id": id} for id in "abcd"], measured)
     assert list(rows(text)) == ["a", "b", "c", "d"]
-    assert "The verdicts on its 4 claims: *holds* 2, *deviates* 1, *open* 1." in text
+    assert "The verdicts on the 4 claims: *holds* 2, *deviates* 1, *open* 1." in text
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ Every claim of the papers that the book measures, in the order of the papers, wi
 that follows from it, the tolerance, and what was measured, here and at the papers' own size. A claim *holds* as
 printed; it is *corrected* where it holds once a misprint is mended; it *deviates* where we could not confirm it, and
 then we say what we find; it is *open* while no chapter measures it. Each name leads to the cell that measured it.
-The verdicts on its {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
+The verdicts on the {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
 
 The papers are {titles}.
 
