@@ -1,8 +1,8 @@
 // What the theme leaves undone for the keyboard and the phone.
 
-// Formulas, code, pictures and tables that are wider than the page scroll in boxes of their own: as long as they do,
-// the keyboard can reach them.
-const boxes = "mjx-container[display], .figure-frame, pre, .pst-scrollable-table-container";
+// Formulas, code and tables that are wider than the page scroll in boxes of their own: as long as they do, the keyboard
+// can reach them.
+const boxes = "mjx-container[display], pre, .pst-scrollable-table-container";
 const reach = () => {
   for (const box of document.querySelectorAll(boxes)) {
     if (box.scrollWidth > box.clientWidth) box.setAttribute("tabindex", "0");

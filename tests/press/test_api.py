@@ -16,6 +16,9 @@ class Thing(Base):
     of two lines.
 
         x' = -x * y
+
+    Used in: a chapter, and
+    another.
     """
     size: int = 3
     name: str
@@ -66,8 +69,10 @@ def test_signatures_are_as_one_writes_them_and_broken_where_they_are_long(module
 
 def test_docstrings_become_words_and_blocks_of_code(module):
     assert api.prose(module.text) == r"A module of \$x\_1\$ and of `code`."
-    assert api.prose(module.entries[0].text) == "A thing\nof two lines.\n\n```text\nx' = -x * y\n```"
+    said = api.prose(module.entries[0].text)
+    assert said == "A thing\nof two lines.\n\n```text\nx' = -x * y\n```\n\nUsed in: a chapter, and\nanother."
     assert api.prose(module.entries[0].members[1].text) == "Grow it, see `other`."
+    assert api.prose("As ``{role}`a_b```, a*b.") == r"As `` {role}`a_b` ``, a\*b."
 
 
 def test_the_page_has_a_place_for_every_name_and_names_the_chapters_that_use_it(module, book):
@@ -79,7 +84,7 @@ def test_the_page_has_a_place_for_every_name_and_names_the_chapters_that_use_it(
     labels = re.findall(r"^\((.*)\)=$", text, re.MULTILINE)
     assert labels == [api.anchor(name) for name in (module.name, *module.names[:1], f"{module.names[0]}.half",
                                                     f"{module.names[0]}.grow", module.names[1])]  # fmt: skip
-    assert text.count("Chapters: [](./one).") == 1
+    assert text.count("Used in: [](./one).") == text.count("Used in") == 1
 
 
 def test_the_package_itself_is_listed_floor_by_floor():

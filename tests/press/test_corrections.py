@@ -40,7 +40,7 @@ def places(text):
 
 
 def test_the_places_of_a_paper_stand_in_its_order_whatever_the_order_of_the_chapters(chapter):
-    wheres = ["Sec. 3.10", "Fig. 1", "Sec. 3.2, eq. 9", "Sec. 3", "Abstract", "Secs 3.2, 3.4", "A slide"]
+    wheres = ["Sec. 3.10", "Fig. 1", "Sec. 3.2, eq. 9", "Sec. 3", "Abstract", "Secs 3.2, 3.4", "A slide", "Fig. 1"]
     found = list(corrections(chapter("one", ("graceful", [f"**{where}.** Text." for where in wheres]))))
     ordered = ["Abstract", "Sec. 3", "Sec. 3.2, eq. 9", "Secs 3.2, 3.4", "Sec. 3.10", "Fig. 1", "A slide"]
     assert places(listing(found, "graceful")) == ordered
@@ -51,7 +51,7 @@ def test_every_point_is_in_the_list_of_its_paper_once_with_the_way_to_its_box(ch
     two = chapter("two", ("graceful", ["**Sec. 1.** Fourth."]))
     write([one, two], tmp_path)
     lists = {paper: (tmp_path / f"corrections-{paper}.md").read_text() for paper in ("graceful", "signals", "local")}
-    points = {paper: re.findall(r"^: (\w+)\. – {ref}`(.*?) <(.*)>`$", text, re.M) for paper, text in lists.items()}
+    points = {paper: re.findall(r"^: (\w+)\. –\xa0{ref}`(.*?) <(.*)>`$", text, re.M) for paper, text in lists.items()}
     assert points == {
         "graceful": [
             ("First", "About one", "one-0"),

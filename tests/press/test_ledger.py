@@ -7,7 +7,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from slowmanifold.press.chapters import Failed
-from slowmanifold.press.ledger import Measurement, collect, ledger_page, measurements
+from slowmanifold.press.ledger import Measurement, collect, ledger_page, measurements, powers
 from slowmanifold.press.paper_runs import PaperRun
 
 PAPERS = {
@@ -69,7 +69,21 @@ def test_every_claim_has_a_row_and_the_summary_counts_them(tmp_path):
     measured = collect({"one": run(("c", True, "holds"), ("a", False, "deviates"), ("d", True, "holds"))})
     text = page(tmp_path, [{"id": id} for id in "abcd"], measured)
     assert list(rows(text)) == ["a", "b", "c", "d"]
-    assert "Of 4 claims: 1 deviates, 2 holds, 1 open." in text
+    assert "The verdicts on the 4 claims: *holds* 2, *deviates* 1, *open* 1." in text
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("0 ± 1e-14", "0 ± 10⁻¹⁴"),
+        ("-2.5e-07 ± 1.1e-9", "-2.5·10⁻⁷ ± 1.1·10⁻⁹"),
+        ("> 1e+06", "> 10⁶"),
+        ("<dd>3e-5</dd>", "<dd>3·10⁻⁵</dd>"),
+        ("0.25, 1000, e-3, one1e-3", "0.25, 1000, e-3, one1e-3"),
+    ],
+)
+def test_powers_of_ten_are_raised_and_nothing_else_is_touched(text, read):
+    assert powers(text) == read
 
 
 def test_the_rows_come_in_the_order_of_the_papers_under_their_sections(tmp_path):
@@ -144,7 +158,7 @@ def test_a_claim_measured_at_one_scale_only_is_told_apart(tmp_path):
     text = page(tmp_path, records, measured, at_paper_scale({"both": True, "there": True, "gone": True}))
     scales = {name: re.search('data-scale="(.*?)"', row)[1] for name, row in rows(text).items()}
     assert scales == {"both": "agrees", "here": "not recorded", "there": "differs", "none": "not recorded"}
-    assert "1 agrees, 1 differs, 2 not recorded." in text
+    assert "Beside this build: *not recorded* 2, *agrees* 1, *differs* 1." in text
 
 
 def test_a_run_of_a_chapter_that_has_changed_since_is_called_an_earlier_state(tmp_path):

@@ -18,7 +18,7 @@ from slowmanifold.press import site
 from slowmanifold.press.chapters import Failed
 from slowmanifold.press.execute import RECORD
 from slowmanifold.press.keys import short
-from slowmanifold.press.pages import execution_page, put_under_title
+from slowmanifold.press.pages import environments, execution_page, put_under_title
 from slowmanifold.press.paper_runs import PaperRun
 
 ALT = 'A curve: it rises "from" the left to the right, 5 < 6 & so on, by \\ and `ticks`.'
@@ -209,17 +209,26 @@ def test_the_execution_page_lists_every_run_and_their_sum(drawn):
     assert "Together 3.8 s of kernel time." in page
     assert " | 1.2 | – | " in page
     assert " | 2.5 | 77.7 | " in page
+    assert page.count(f"\nAll chapters: Python {records['one']['key']['Python']}, ") == 1
     [row] = [line for line in paper.splitlines() if line.startswith("| [](./two) |")]
-    for fact in ("77.7", records["two"]["date"], "`abcdef`", records["two"]["processor"], "`code cells`, `parameters`"):
+    for fact in ("77.7", records["two"]["date"], "`abcdef`", "`code cells`, `parameters`"):
         assert fact in row
+    packages = [f"{name} {number}" for name, number in records["two"]["versions"].items()]
+    assert f"\nAll chapters: {', '.join(packages)}; {records['two']['processor']}." in paper
     for name, record in records.items():
-        [row, machine] = [line for line in page.splitlines() if line.startswith(f"| [](./{name}) |")]
+        [row] = [line for line in page.splitlines() if line.startswith(f"| [](./{name}) |")]
         for fact in ("quick", f"{record['seconds']:.1f}", record["date"], record["commit"], short(record["key"])):
             assert fact in row
-        for fact in (record["processor"], *(f"{name} {number}" for name, number in record["versions"].items())):
-            assert fact in machine
         assert row.count("|") == 8
-        assert machine.count("|") == 5
+
+
+def test_each_environment_of_the_runs_is_told_once_with_its_chapters():
+    assert list(environments({"one": "here", "two": "there", "three": "here"})) == [
+        "[](./one), [](./three): here.",
+        "",
+        "[](./two): there.",
+        "",
+    ]
 
 
 # What Sphinx makes of it

@@ -97,7 +97,7 @@ SECOND = """# Another chapter
 
 def stage_three(folder: Path) -> Path:
     """A staged book of two pages that show something of each other, and a third."""
-    staged = stage(folder, PAGE + "\nSee {ref}`a-place`.\n\n```{bibliography}\n```\n")
+    staged = stage(folder, PAGE + "\nSee {ref}`a-place` and {index}`zebra`.\n\n```{bibliography}\n```\n")
     (staged / "book" / "references.bib").write_text("@misc{someone, author={A. One}, title={A work}, year={1999}}\n")
     (staged / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters:\n- file: book/second\n- file: book/third\n"

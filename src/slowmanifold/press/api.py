@@ -14,6 +14,7 @@ from pathlib import Path
 from slowmanifold.press.chapters import Chapter
 
 WIDTH = 77  # of a signature, so that it fits its box on a desk
+USED = re.compile(r"\s*\bUsed in: [^.]*\.")  # what the page says with links
 FLOORS = ("networks", "dynamics", "theory", "learning", "sweep", "claims", "figures")
 
 
@@ -121,7 +122,7 @@ def anchor(name: str) -> str:
 
 def prose(text: str) -> str:
     """A docstring in MyST: words as they are, what is indented as a block of code, roles as code."""
-    text = re.sub(r":[a-z]+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    text = re.sub(r":[a-z]+:`~?([^`]+)`", r"``\1``", text)
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.splitlines()
@@ -129,19 +130,22 @@ def prose(text: str) -> str:
             paragraphs.append("\n".join(["```text", *(line[4:] for line in lines), "```"]))
         else:
             # Outside code a dollar or an asterisk of a docstring is one, and nothing of MyST's.
-            parts = re.split(r"(`[^`]*`)", paragraph)
+            parts = re.split(r"(``.*?``(?!`))", paragraph, flags=re.DOTALL)
             parts[::2] = [re.sub(r"([\\$*_\[\]<>^{}])", r"\\\1", part) for part in parts[::2]]
+            # The blanks are no part of the code: without them it could not end in a tick.
+            parts[1::2] = [f"`` {part[2:-2]} ``" if "`" in part[2:-2] else part[1:-1] for part in parts[1::2]]
             paragraphs.append("".join(parts))
     return "\n\n".join(paragraphs)
 
 
 def described(entry: Entry, name: str, level: int, users: Iterable[str]) -> Iterator[str]:
-    """The lines of an entry: heading, signature, docstring, the chapters that use it, and its members."""
+    """The lines of an entry: heading, signature, docstring, the chapters that import it, and its members."""
     title = name.rpartition(".")[2] if level == 3 else ".".join(name.split(".")[-2:])
     yield from (f"({anchor(name)})=", f"{'#' * level} {prose(title)}", "", "```python", entry.signature, "```", "")
-    yield from (prose(entry.text), "")
-    if users := list(users):
-        yield from ("Chapters: " + ", ".join(f"[](./{user})" for user in users) + ".", "")
+    users = list(users)
+    yield from (prose(USED.sub("", entry.text) if users else entry.text), "")
+    if users:
+        yield from ("Used in: " + ", ".join(f"[](./{user})" for user in users) + ".", "")
     for member in entry.members:
         yield from described(member, f"{name}.{member.name}", level + 1, ())
 

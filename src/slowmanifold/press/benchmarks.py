@@ -26,6 +26,7 @@ def benchmarks_page(recorded: Path) -> str:
         "Packages\n: " + versions + "\n",
         f"Recorded\n: {record['date']} at `{record['commit']}`, in {record['seconds']} s\n",
         *faults(record["failed"]),
+        "{.benchmarks}",
         "| what | here | compared with | ratio | how measured |",
         "|---|---|---|---:|---|",
         *(row(told) for told in record["rows"]),

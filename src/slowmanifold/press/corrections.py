@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from slowmanifold.claims import SOURCES
@@ -72,8 +71,7 @@ def write(chapters: Iterable[Chapter], folder: Path) -> None:
 def listing(found: Iterable[Correction], paper: str) -> str:
     """The corrections to a paper as a definition list in MyST, place by place; each leads to its box."""
     own = sorted((one for one in found if one.paper == paper), key=lambda one: one.order)
-    lines = []
-    for where, those in groupby(own, key=lambda one: one.where):
-        lines.append(where)
-        lines += [f": {one.text} – {{ref}}`{one.title} <{one.box}>`\n" for one in those]
-    return "\n".join(lines) + "\n"
+    places: dict[str, list[str]] = {}
+    for one in own:  # the dash stays with the title after it
+        places.setdefault(one.where, []).append(f": {one.text} –\N{NO-BREAK SPACE}{{ref}}`{one.title} <{one.box}>`\n")
+    return "\n".join(line for where, points in places.items() for line in (where, *points)) + "\n"

@@ -7,7 +7,6 @@ link with the measured value, so formatted, for its words. What they know stands
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +16,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import ReferenceRole
 
-from slowmanifold.press.ledger import Measurement
+from slowmanifold.press.ledger import Measurement, powers
 
 FILE = "evidence.json"
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def evidence(claims: Iterable[str], measurements: Mapping[str, Measurement]) -> str:
@@ -74,9 +72,7 @@ class MeasuredRole(ClaimRole):
 
     def words(self, measured: Any) -> str:
         """The measured value in Python's format, with powers of ten as one writes them."""
-        number = format(measured, self.text.partition(":")[2])
-        number = re.sub(r"e([+-]\d+)$", lambda power: f"·10{str(int(power[1])).translate(RAISED)}", number)
-        return number.replace("-", "−")
+        return powers(format(measured, self.text.partition(":")[2])).replace("-", "−")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from slowmanifold.press.paper_runs import PaperRun
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,19 @@ def entries(
     return {name: Entry(record, measurements.get(name), told.get(name)) for name, record in records.items()}
 
 
+def powers(text: str) -> str:
+    """``text`` with its powers of ten as one writes them: 10⁻⁶ for 1e-06, 2.5·10⁻⁷ for 2.5e-07."""
+
+    def written(number: re.Match[str]) -> str:
+        factor = "" if number[1] == "1" else f"{number[1]}·"
+        return f"{factor}10{str(int(number[2])).translate(RAISED)}"
+
+    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]\d+)\b", written, text)
+
+
 def result(value: float | bool | str, verdict: str) -> str:
     """A measured value, or the words that stand for it, with its verdict."""
-    text = value if isinstance(value, str) else as_text(value)
+    text = value if isinstance(value, str) else powers(as_text(value))
     return f'{text} <span class="claim-verdict claim-{verdict}">{verdict}</span>'
 
 
@@ -91,9 +104,9 @@ def row(entry: Entry) -> str:
     record, measurement, run = entry.record, entry.measurement, entry.run
     chapter = measurement.chapter if measurement else ""
     name = f'<a href="{chapter}.html#claim-{record.id}">{record.id}</a>' if measurement else record.id
-    expected = html.escape(str(record.expectation))
+    expected = html.escape(powers(str(record.expectation)))
     if record.instead is not None:
-        expected += f'<br><span class="claim-instead">we find {html.escape(str(record.instead))}</span>'
+        expected += f'<br><span class="claim-instead">we find {html.escape(powers(str(record.instead)))}</span>'
     here = result(measurement.measured if measurement else "not yet", entry.verdict)
     there = result(run.claims[record.id], entry.paper_verdict) if run else "not recorded"
     if entry.scale == "differs":
@@ -138,7 +151,7 @@ Every claim of the papers that the book measures, in the order of the papers, wi
 that follows from it, the tolerance, and what was measured, here and at the papers' own size. A claim *holds* as
 printed; it is *corrected* where it holds once a misprint is mended; it *deviates* where we could not confirm it, and
 then we say what we find; it is *open* while no chapter measures it. Each name leads to the cell that measured it.
-Of {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
+The verdicts on the {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
 
 The papers are {titles}.
 
@@ -154,15 +167,15 @@ The papers are {titles}.
 
 
 def counted(words: Iterable[str]) -> str:
-    """How often each word comes, in words."""
-    return ", ".join(f"{number} {word}" for word, number in sorted(Counter(words).items()))
+    """How often each word comes, the most frequent one first."""
+    return ", ".join(f"*{word}* {number}" for word, number in Counter(words).most_common())
 
 
 def at_paper_scale(found: Iterable[Entry]) -> str:
     """What the paper runs say of the claims, in a paragraph; it names each claim on which this build differs."""
     found = list(found)
-    text = "The runs at paper scale are recorded ({ref}`when and how <paper-runs>`) and judged by today's tolerances: "
-    text += f"{counted(entry.scale for entry in found)}. "
+    text = "The runs at paper scale are recorded ({ref}`when and how <paper-runs>`) and judged by today's tolerances. "
+    text += f"Beside this build: {counted(entry.scale for entry in found)}. "
     if differing := [entry.record.id for entry in found if entry.scale == "differs"]:
         links = [f'<a href="#ledger-{name}">{name}</a>' for name in differing]
         text += f"They differ in {', '.join(links)}. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from slowmanifold.press import api
 from slowmanifold.press.chapters import FORMAT, Chapter, with_values
 from slowmanifold.press.execute import RECORD, code_cells
 from slowmanifold.press.keys import short
+from slowmanifold.press.ledger import powers
 from slowmanifold.press.paper_runs import PaperRun
 
 FILES = "files"
@@ -84,8 +85,11 @@ def fill(page: NotebookNode, executed: NotebookNode, record: Mapping[str, Any], 
                 write_files(output, files)
                 filled.append(new_markdown_cell(figure(told["figure"], strip(record, told, lines, run), link)))
                 continue
-            cell.outputs.append(output)
-            if "claim" in told:
+            if "claim" not in told:
+                cell.outputs.append(output)
+            else:
+                row = {**output.data, "text/html": powers(output.data["text/html"])}
+                cell.outputs.append(NotebookNode({**output, "data": row}))
                 cell.outputs.append(glue(told["claim"]))
     page.cells = filled
 
@@ -166,28 +170,38 @@ def execution_page(records: Mapping[str, Mapping[str, Any]], runs: Mapping[str, 
         "",
         "Each chapter ran from its first cell to its last in a kernel of its own, with one thread for linear algebra.",
         "A chapter runs again when its key changes: its code cells, its parameters, the modules of the package that it",
-        "imports, the records of its claims, the pinned packages or the Python version.",
+        "imports, the records of its claims, the pinned packages or the Python version. A `+` at a commit says that",
+        "files had been changed since.",
         "",
-        "| chapter | profile | seconds | at paper scale | executed | commit | key |",
-        "|---|---|---:|---:|---|---|---|",
+        "{.runs}",
+        "| chapter | executed | profile | seconds | at paper scale | commit | key |",
+        "|---|---|---|---:|---:|---|---|",
     ]
     for name, record in records.items():
         paper = f"{runs[name].facts['seconds']:.1f}" if name in runs else "–"
         lines.append(
-            f"| [](./{name}) | {record['profile']} | {record['seconds']:.1f} | {paper} | {record['date']} "
+            f"| [](./{name}) | {record['date']} | {record['profile']} | {record['seconds']:.1f} | {paper} "
             f"| `{record['commit']}` | `{short(record['key'])}` |"
         )
     total = sum(record["seconds"] for record in records.values())
-    lines += ["", f"Together {total:.1f} s of kernel time.", "", "| chapter | Python | packages | processor |"]
-    lines += ["|---|---|---|---|"]
-    for name, record in records.items():
-        lines.append(f"| [](./{name}) | {record['key']['Python']} | {packages(record)} | {record['processor']} |")
-    return "\n".join([*lines, "", *paper_scale(runs)]) + "\n"
+    lines += ["", f"Together {total:.1f} s of kernel time.", ""]
+    lines += environments({name: f"Python {it['key']['Python']}, {environment(it)}" for name, it in records.items()})
+    return "\n".join([*lines, *paper_scale(runs)]) + "\n"
 
 
-def packages(record: Mapping[str, Any]) -> str:
-    """The packages of a run with their versions."""
-    return ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+def environment(record: Mapping[str, Any]) -> str:
+    """The packages of a run with their versions, and its processor."""
+    packages = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
+    return f"{packages}; {record['processor']}"
+
+
+def environments(told: Mapping[str, str]) -> Iterator[str]:
+    """A paragraph for each environment, with the chapters that ran in it; ``told`` has that of each chapter."""
+    chapters: dict[str, list[str]] = {}
+    for name, words in told.items():
+        chapters.setdefault(words, []).append(f"[](./{name})")
+    for words, those in chapters.items():
+        yield from (f"{'All chapters' if len(chapters) == 1 else ', '.join(those)}: {words}.", "")
 
 
 def paper_scale(runs: Mapping[str, PaperRun]) -> list[str]:
@@ -197,21 +211,20 @@ def paper_scale(runs: Mapping[str, PaperRun]) -> list[str]:
         "## At paper scale",
         "",
         "`slowmanifold build --profile paper` runs the chapters at the papers' own size, `slowmanifold record` keeps",
-        "what they measured, with their parameters, in `book/results/paper.json`. A chapter that has changed since is",
-        "of an earlier state; the table says which of its parts are others now.",
+        "what they measured, with their parameters, in `book/results/paper.json`. The last column names the parts of a",
+        "chapter that have changed since its run; to the ledger the values of such a run are of an *earlier state*.",
         "",
     ]
     if not runs:
         return [*lines, "No run is recorded yet."]
     lines += [
-        "| chapter | seconds | executed | commit | processor | packages | changed since |",
-        "|---|---:|---|---|---|---|---|",
+        "{.runs}",
+        "| chapter | executed | seconds | commit | changed since |",
+        "|---|---|---:|---|---|",
     ]
     for name, run in runs.items():
         facts, changed = run.facts, ", ".join(f"`{part}`" for part in run.changed) or "nothing"
-        lines.append(
-            f"| [](./{name}) | {facts['seconds']:.1f} | {facts['date']} | `{facts['commit']}` "
-            f"| {facts['processor']} | {packages(facts)} | {changed} |"
-        )
+        lines.append(f"| [](./{name}) | {facts['date']} | {facts['seconds']:.1f} | `{facts['commit']}` | {changed} |")
     total = sum(run.facts["seconds"] for run in runs.values())
-    return [*lines, "", f"Together {total:.1f} s of kernel time."]
+    lines += ["", f"Together {total:.1f} s of kernel time.", ""]
+    return [*lines, *environments({name: environment(run.facts) for name, run in runs.items()})]

@@ -56,11 +56,11 @@ def configuration(staged: str) -> dict[str, Any]:
 
 
 class drawing(nodes.image):
-    """A figure's picture: shown at the size it was drawn for, and loaded only when a reader sees it."""
+    """A figure's picture: shown at the size it was drawn for if the page is as wide, loaded when a reader sees it."""
 
 
 class frame(nodes.container):
-    """What a figure's pictures lie in: it scrolls on a phone, and a slider says which of them is shown."""
+    """What a figure's pictures lie in; a slider says which of them is shown."""
 
 
 class PairFigures(SphinxTransform):

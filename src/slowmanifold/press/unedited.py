@@ -39,8 +39,13 @@ def pages_that_show_others(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return sorted(env.found_docs) if before is not None and before != shown else []
 
 
-def forget_lost_words(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
-    """Take words that stand on no page any more out of the search's index; return no pages to add to the site."""
+def tidy_search(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
+    """Take out of what is searched the words that stand on no page any more; return no pages to add to the site.
+
+    And the entries of the book's index: Sphinx knows those of the pages that it writes now, and would list a page
+    once more, under the same title, for each of them.
+    """
+    app.builder.indexer._index_entries.clear()
     for words in (app.builder.indexer._mapping, app.builder.indexer._title_mapping):
         for word in [word for word, pages in words.items() if not pages]:
             del words[word]
@@ -50,5 +55,5 @@ def forget_lost_words(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     app.connect("env-get-updated", pages_that_show_others, priority=900)  # when all numbers have been given
-    app.connect("html-collect-pages", forget_lost_words)  # when all are written, before the index is
+    app.connect("html-collect-pages", tidy_search)  # when all are written, before the index is
     return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
