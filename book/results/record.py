@@ -132,13 +132,13 @@ def parts() -> dict:
 
 
 def gated_copy() -> dict:
-    """Copy memory at a delay of 20, a GRU: limit cycles, dense orthogonal candidates, torch's own start; no search."""
+    """Copy memory at a delay of 20, a GRU: five starts of its candidates' weights; no search."""
     base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 800, "every": 50}
     base |= {"delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
-    starts = {"limit cycle": ("rotation", 1.1), "orthogonal 1.1": ("orthogonal", 1.1), "default": ("default", 1.0)}
+    starts = {name: STARTS[name] for name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")}
     return together(
         {"start": start} | run({**base, "structure": structure, "gain": gain}, 3, 7)
-        for start, (structure, gain) in starts.items()
+        for start, (structure, gain) in {**starts, "default": ("default", 1.0)}.items()
     )
 
 
