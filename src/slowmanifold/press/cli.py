@@ -257,8 +257,10 @@ def record(chapters: tuple[str, ...]) -> None:
     from slowmanifold.press.build import alone, states
 
     book = project()
+    profile = book.check_profile(paper_runs.PROFILE)
+    paper_runs.fresh(book, chapters, states(book, profile))  # what is refused leaves nothing behind, not even the lock
     with alone(book):
-        done = paper_runs.record(book, chapters, states(book, book.check_profile(paper_runs.PROFILE)))
+        done = paper_runs.record(book, chapters, states(book, profile))
     click.echo(f"recorded {', '.join(done)} in {paper_runs.file(book).relative_to(book.root)}")
 
 

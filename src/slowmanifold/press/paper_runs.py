@@ -65,17 +65,23 @@ def compared(key: Mapping[str, str]) -> dict[str, str]:
     return {part: value for part, value in key.items() if not part.startswith(NOT_COMPARED)}
 
 
-def record(project: Project, names: Iterable[str], states: Mapping[str, State]) -> list[str]:
-    """Record the fresh paper runs of the chapters ``names`` (all, if empty) beside what is recorded of the others.
-
-    ``states`` are those of the paper profile. ``Refused`` names every chapter without a fresh run, and records none.
-    The file is the old one or the new one at any time. Returns the chapters recorded.
-    """
+def fresh(project: Project, names: Iterable[str], states: Mapping[str, State]) -> list[str]:
+    """The chapters ``names`` (all, if empty); ``Refused`` names every one without a fresh run at paper scale."""
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     if stale := [name for name in chosen if states[name].stale]:
         why = "; ".join(f"{name}: {', '.join(states[name].stale)}" for name in stale)
         again = f"slowmanifold build --profile {PROFILE} {' '.join(stale)}"
         raise Refused(f"no fresh run at paper scale ({why}); run: {again}")
+    return chosen
+
+
+def record(project: Project, names: Iterable[str], states: Mapping[str, State]) -> list[str]:
+    """Record the :func:`fresh` paper runs of the chapters ``names`` beside what is recorded of the others.
+
+    ``states`` are those of the paper profile. If any run is not fresh, none is recorded. The file is the old one or
+    the new one at any time. Returns the chapters recorded.
+    """
+    chosen = fresh(project, names, states)
     kept = recorded(project)
     for name in chosen:
         run = states[name].executed
