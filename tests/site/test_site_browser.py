@@ -102,7 +102,7 @@ def opened(browser: Browser, root: str, name: str, theme: str, viewport: dict[st
 
 
 def check_pictures(page: Page, theme: str, scale: float) -> None:
-    """Of each pair the picture of the theme is shown, undimmed, as drawn or as wide as the page, at least to ``scale``."""
+    """Of each pair the picture of the theme is shown, undimmed: as drawn or page-wide, at least to ``scale``."""
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     for picture in page.evaluate(PICTURES):
         assert picture["shown"] is (picture["frame"] and f".{theme}" in picture["source"]), picture
