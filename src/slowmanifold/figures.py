@@ -4,8 +4,8 @@ A figure is drawn from data that is already computed, by a function of the axes 
 
     figure("fenichel-portraits", draw, shape=(2, 3), caption="…", alt="…", data={"x": x, "speed": speed})
 
-It is drawn twice, in a light and in a dark style. The notebook shows the light one; the dark one and the data travel
-in the output's metadata, from which the press makes the figure of the page and its download.
+It is drawn for the light and, in the same stroke, for the dark page. The notebook shows the light one; the dark one and
+the data travel in the output's metadata, from which the press makes the figure of the page and its download.
 
 With a ``Slider`` the reader of the page moves a parameter: ``draw`` gets the number of the frame too, all frames are
 drawn beforehand, and the notebook shows the first of them.
@@ -30,14 +30,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-# Okabe and Ito's colours, told apart by colour-blind readers; lifted for the dark page.
-CYCLE = {
-    "light": ["#0060a8", "#c44e00", "#007a5c", "#a34a85", "#8a6d00", "#2a7fb8", "#4d4d4d"],
-    "dark": ["#6cb8f0", "#ff9a4d", "#4fd1a5", "#e59ac8", "#f0d060", "#9bd3f5", "#c8c8c8"],
-}
-# Ink and paper of the page, as in the style sheet.
-INK = {"light": ("#24221e", "#fdfcf9"), "dark": ("#dfdad0", "#17191c")}
+from slowmanifold.themes import Canvas, style
 
+DPI = 200
 # What a colour means throughout the book; entries of the cycle, so that they follow the theme.
 COLOUR = {
     "trajectory": "C0",
@@ -50,86 +45,60 @@ COLOUR = {
 }
 
 
-def style(theme: str) -> dict[str, Any]:
-    """The matplotlib settings of a theme, ``light`` or ``dark``."""
-    ink, paper = INK[theme]
-    return {
-        "axes.prop_cycle": f"cycler('color', {CYCLE[theme]})",
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "figure.facecolor": paper,
-        "axes.facecolor": paper,
-        "savefig.facecolor": paper,
-        "font.size": 10.5,
-        "axes.labelsize": 10.5,
-        "xtick.labelsize": 9.5,
-        "ytick.labelsize": 9.5,
-        "legend.fontsize": 9.5,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.8,
-        "lines.linewidth": 1.6,
-        "image.cmap": "viridis",
-        "mathtext.fontset": "cm",
-    }
-
-
 def render(
     draw: Callable[[Any], None],
-    theme: str,
     shape: tuple[int, int],
     size: tuple[float, float],
     places: Sequence[Bbox] | None = None,
-) -> tuple[bytes, list[Bbox]]:
-    """Draw on fresh axes in the style of ``theme``; return the PNG and the places of the axes.
+) -> tuple[dict[str, Image.Image], list[Bbox]]:
+    """Draw on fresh axes; return the picture of each theme and the places of the axes.
 
     With the ``places`` of an earlier drawing the axes lie where they lay there; without, they are laid out anew, which
     takes as long as all the drawing.
     """
-    with rc_context(style(theme)):
-        page = Figure(figsize=size, dpi=200)
+    with rc_context(style()):
+        page = Figure(figsize=size, dpi=DPI)
+        canvas = Canvas(page)
         if places is None:
             page.set_layout_engine("constrained")
         draw(page.subplots(*shape))
         if places is None:
-            # By hand and then no more: savefig would draw all once, unseen, for the layout alone.
+            # By hand and then no more: to draw would lay out all once again.
             page.get_layout_engine().execute(page)
             page.set_layout_engine("none")
         else:
             for ax, place in zip(page.axes, places, strict=True):
                 ax.set_position(place)
-        png = io.BytesIO()
-        # Little compression: a sixth more bytes for a tenth less time.
-        page.savefig(png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
-    return png.getvalue(), [ax.get_position(original=True) for ax in page.axes]
+        pictures = canvas.pictures()
+    return pictures, [ax.get_position(original=True) for ax in page.axes]
 
 
-def reduced(png: bytes) -> bytes:
+def encoded(picture: Image.Image) -> str:
+    """The picture as base64 of a PNG."""
+    png = io.BytesIO()
+    # Little compression: a sixth more bytes for a tenth less time.
+    picture.save(png, "PNG", dpi=(DPI, DPI), compress_level=6 if picture.mode == "P" else 1)
+    return base64.b64encode(png.getvalue()).decode()
+
+
+def reduced(picture: Image.Image) -> Image.Image:
     """The picture in 256 colours, far apart: a third of the bytes, and no colour further off than the eye can see."""
-    picture = Image.open(io.BytesIO(png))
-    palette = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    smaller = io.BytesIO()
-    palette.save(smaller, "PNG", dpi=picture.info["dpi"])
-    return smaller.getvalue()
+    return picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 def render_all(
     drawings: Sequence[Callable[[Any], None]], shape: tuple[int, int], size: tuple[float, float]
 ) -> list[dict[str, str]]:
-    """Each drawing in both themes as base64, the axes of all where they are in the first one: nothing jumps.
+    """Each drawing in both themes, encoded, the axes of all where they are in the first one: nothing jumps.
 
     Frames are many, and a page loads them all: where there are several they are ``reduced``.
     """
     places, rendered = None, []
     for draw in drawings:
-        rendered.append({})
-        for theme in ("light", "dark"):
-            png, places = render(draw, theme, shape, size, places)
-            rendered[-1][theme] = base64.b64encode(png if len(drawings) == 1 else reduced(png)).decode()
+        pictures, places = render(draw, shape, size, places)
+        if len(drawings) > 1:
+            pictures = {theme: reduced(picture) for theme, picture in pictures.items()}
+        rendered.append({theme: encoded(picture) for theme, picture in pictures.items()})
     return rendered
 
 
@@ -178,10 +147,11 @@ def figure(
 ) -> None:
     """Show a figure of the book.
 
-    ``draw`` gets the axes (one, or an array of ``shape``) and is called once a theme; ``caption`` is MyST text;
+    ``draw`` gets the axes (one, or an array of ``shape``); colours of the style ("C0", what ``rcParams`` names) follow
+    the theme of the page, any other is the same in both; ``caption`` is MyST text;
     ``alt`` says in a sentence what one sees; ``data`` are the arrays shown, offered for download; ``seed`` is the
     seed behind them, if any; ``size`` is in inches. The page can refer to it as ``{numref}`fig-NAME```. With a
-    ``slider`` it is called as ``draw(axes, k)``, once a theme for each frame k.
+    ``slider`` it is called as ``draw(axes, k)``, once for each frame k.
 
     Raises ``ValueError`` for a name that is no file name, and for a missing caption, alternative text or data.
     """
