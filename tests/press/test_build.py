@@ -319,13 +319,15 @@ def go():
     open(os.environ["RUNS"] + "-go", "w").close()
 
 
-def test_what_took_longest_runs_first_and_what_never_ran_before_all(book):
+def test_what_took_longest_runs_first_and_what_never_ran_here_before_all(book):
     def state(name, seconds, key):
         record = {"key": {"code cells": "a"}, "seconds": seconds} if seconds else None
         return State(Chapter(name, book.page(name)), {}, {"code cells": key}, record, book.root)
 
-    states = [state("short", 1.0, "b"), state("fresh", 9.0, "a"), state("long", 3.0, "b"), state("new", None, "b")]
-    assert list(to_run(states)) == ["new", "long", "short"]
+    states = [state("short", 1.0, "b"), state("fresh", 9.0, "a"), state("long", 3.0, "b")]
+    states += [state(name, None, "b") for name in ("quick", "slow", "new")]
+    order = ["new", "slow", "quick", "long", "short"]
+    assert list(to_run(states, {"long": 1.0, "quick": 10.0, "short": 90.0, "slow": 50.0})) == order
 
 
 def test_a_second_build_says_that_another_is_at_work_and_leaves_it_alone(book, until):

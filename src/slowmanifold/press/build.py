@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from slowmanifold.claims import REPORT
+from slowmanifold.press import paper_runs
 from slowmanifold.press.chapters import Chapter, Failed, Refused
 from slowmanifold.press.execute import Failure, Reporter, Run, read, record, run_all, write
 from slowmanifold.press.keys import changes, claims_measured, digest, records_key
@@ -104,13 +105,19 @@ def execute(
     return failures
 
 
-def to_run(chapters: Iterable[State]) -> dict[str, dict[str, Any]]:
+def to_run(chapters: Iterable[State], at_paper_scale: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Name and parameters of those of ``chapters`` that are stale; what took longest last time comes first.
 
-    So the cores end together; a chapter that never ran may take any time.
+    So the cores end together. Those that never ran here come before the others, and among them what took longest
+    ``at_paper_scale`` (name: seconds); one that was never recorded may take any time.
     """
-    stale = [state for state in chapters if state.stale]
-    stale.sort(key=lambda state: state.record["seconds"] if state.record else math.inf, reverse=True)
+
+    def expected(state: State) -> tuple[bool, float]:
+        if state.record is not None:
+            return False, state.record["seconds"]
+        return True, at_paper_scale.get(state.chapter.name, math.inf)
+
+    stale = sorted((state for state in chapters if state.stale), key=expected, reverse=True)
     return {state.chapter.name: state.parameters for state in stale}
 
 
@@ -132,7 +139,7 @@ def build(
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     with alone(project):
         before = states(project, profile)
-        stale = to_run(before[name] for name in chosen)
+        stale = to_run((before[name] for name in chosen), paper_runs.seconds(project))
         failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         after = states(project, profile) if stale else before
         remade = publish(project, profile, after, failures)
@@ -146,7 +153,7 @@ def fresh_runs(
     chosen = [project.chapter(name).name for name in names] or list(project.chapters)
     with alone(project):
         before = states(project, profile)
-        stale = to_run(before[name] for name in chosen)
+        stale = to_run((before[name] for name in chosen), paper_runs.seconds(project))
         failures = execute(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)
         for name, failure in failures.items():
             raise Failed(f"chapter {name} failed in {failure}")

@@ -50,6 +50,11 @@ def recorded(project: Project) -> dict[str, dict[str, Any]]:
         raise Refused(f"book/results/paper.json: cannot be read: {error}") from None
 
 
+def seconds(project: Project) -> dict[str, float]:
+    """How long each recorded run took."""
+    return {name: told["seconds"] for name, told in recorded(project).items()}
+
+
 def load(project: Project) -> dict[str, PaperRun]:
     """The recorded runs of the chapters that the book has, each compared with its chapter as it is now."""
     kept, runs = recorded(project), {}

@@ -84,7 +84,10 @@ def sphinx(staged: Path, made: Path, *, strict: bool) -> None:
         f"from slowmanifold.press.sphinx_ext import configuration\nglobals().update(configuration({str(staged)!r}))\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-T", "--no-color", "-j", "auto"]
+    # Two more than cores: the first process takes no page to write, and while one is written it prepares the next.
+    jobs = str((os.cpu_count() or 1) + 2)
+    command = [sys.executable, "-m", "slowmanifold.press.sphinx_process"]
+    command += ["-b", "html", "-q", "-T", "--no-color", "-j", jobs]
     if strict:
         command += ["-n", "-W", "--keep-going"]
     command += ["-c", made, "-d", made / "doctrees", staged, made / "html"]

@@ -13,28 +13,33 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-# Where Sphinx and its extensions keep what they know across pages.
-SHARED = ("longtitles", "titles", "tocs", "toc_secnumbers", "toc_fignumbers", "toctree_includes", "domaindata")
+# Where Sphinx and its extensions keep what they know across pages, beside the domains.
+SHARED = ("longtitles", "titles", "tocs", "toc_secnumbers", "toc_fignumbers", "toctree_includes")
 SHARED += ("proof_list", "sphinx_exercise_registry")
 
 
-def spelled(value: Any) -> str:
-    """``value`` as text, the same for equal values whatever the order in which they came about."""
+def spelled(value: Any, unordered: tuple[type, ...] = (set, frozenset)) -> str:
+    """``value`` as text, the same for equal values whatever the order in which they came about.
+
+    In collections of the types ``unordered`` the order tells nothing.
+    """
     if isinstance(value, nodes.Node):
         return value.pformat()
     if isinstance(value, Mapping):
-        return f"{{{', '.join(sorted(f'{key!r}: {spelled(one)}' for key, one in value.items()))}}}"
+        return f"{{{', '.join(sorted(f'{key!r}: {spelled(one, unordered)}' for key, one in value.items()))}}}"
     if isinstance(value, Collection) and not isinstance(value, str | bytes):
-        spelt = [spelled(one) for one in value]
-        return f"[{', '.join(sorted(spelt) if isinstance(value, set | frozenset) else spelt)}]"
+        spelt = [spelled(one, unordered) for one in value]
+        return f"[{', '.join(sorted(spelt) if isinstance(value, unordered) else spelt)}]"
     if type(value).__repr__ is object.__repr__:  # which tells where it lies in memory
-        return f"{type(value).__name__}({spelled(vars(value))})"
+        return f"{type(value).__name__}({spelled(vars(value), unordered)})"
     return repr(value)
 
 
 def pages_that_show_others(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """All pages, if anything that pages show of each other has changed since the last build."""
     shown = {name: spelled(getattr(env, name, None)) for name in SHARED}
+    # The lists of the domains are in the order in which pages were read; an edited page comes last.
+    shown["domaindata"] = spelled(env.domaindata, (set, frozenset, list))
     before, env.shown_across_pages = getattr(env, "shown_across_pages", None), shown
     return sorted(env.found_docs) if before is not None and before != shown else []
 
