@@ -393,7 +393,7 @@ def test_a_build_killed_while_it_makes_the_site_leaves_the_one_before(book, inst
 def test_a_build_killed_with_sphinx_at_work_is_in_nobodys_way(book, until):
     book.chapter("one")
     first = book.start("build", driver=None)
-    until(lambda: any("sphinx" in process.cmdline() for process in book.processes), 60)
+    until(lambda: any("slowmanifold.press.sphinx_process" in process.cmdline() for process in book.processes), 60)
     first.kill()
     first.communicate()
     assert not (book.root / "_build" / "html").exists()
