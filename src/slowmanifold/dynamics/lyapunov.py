@@ -137,12 +137,17 @@ def _advance(tangent: Tangent, dt: float | None) -> Tangent:
 
     def runge_kutta(x: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
         k1, K1 = tangent(x, M)
-        k2, K2 = tangent(x + dt / 2 * k1, M + dt / 2 * K1)
-        k3, K3 = tangent(x + dt / 2 * k2, M + dt / 2 * K2)
-        k4, K4 = tangent(x + dt * k3, M + dt * K3)
-        return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4), M + dt / 6 * (K1 + 2 * K2 + 2 * K3 + K4)
+        k2, K2 = tangent(x.add(k1, alpha=dt / 2), M.add(K1, alpha=dt / 2))
+        k3, K3 = tangent(x.add(k2, alpha=dt / 2), M.add(K2, alpha=dt / 2))
+        k4, K4 = tangent(x.add(k3, alpha=dt), M.add(K3, alpha=dt))
+        return _average(x, k1, k2, k3, k4, dt), _average(M, K1, K2, K3, K4, dt)
 
     return runge_kutta
+
+
+def _average(y: Tensor | float, k1: Tensor, k2: Tensor, k3: Tensor, k4: Tensor, dt: float) -> Tensor:
+    """Where the classical Runge-Kutta method arrives, y + dt/6 (k1 + 2 k2 + 2 k3 + k4)."""
+    return y + (k2 + k3).mul_(2).add_(k1).add_(k4).mul_(dt / 6)
 
 
 def _require_positive(dt: float) -> None:
@@ -215,12 +220,10 @@ def _planar_flow(planar: Planar, dt: float) -> Callable:
     def advance(x: Tensor, y: Tensor, v: Tensor, w: Tensor) -> tuple:
         z = (x, y, v, w)
         k1 = rates(*z)
-        k2 = rates(*(s + dt / 2 * k for s, k in zip(z, k1, strict=False)))
-        k3 = rates(*(s + dt / 2 * k for s, k in zip(z, k2, strict=False)))
-        k4 = rates(*(s + dt * k for s, k in zip(z, k3, strict=False)))
-        x, y, v, w, volume = (
-            s + dt / 6 * (p + 2 * (q + r) + o) for s, p, q, r, o in zip((*z, 0), k1, k2, k3, k4, strict=True)
-        )
+        k2 = rates(*(s.add(k, alpha=dt / 2) for s, k in zip(z, k1, strict=False)))
+        k3 = rates(*(s.add(k, alpha=dt / 2) for s, k in zip(z, k2, strict=False)))
+        k4 = rates(*(s.add(k, alpha=dt) for s, k in zip(z, k3, strict=False)))
+        x, y, v, w, volume = (_average(*slopes, dt) for slopes in zip((*z, 0), k1, k2, k3, k4, strict=True))
         return (x, y), (v, w), volume.exp()
 
     return advance

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slowmanifold.dynamics.flow import Field
+from slowmanifold.networks.matvec import matvec
 
 
 def perturbed(field: Field, eps: float | Float[Tensor, "..."], g: Field) -> Field:
@@ -28,7 +29,7 @@ def linear(V: Float[Tensor, "... d d"]) -> Field:
 
     Source: Ságodi et al., Sec. 3.6. Used in: Fenichel theory.
     """
-    return lambda x: (x.unsqueeze(-2) @ V.mT).squeeze(-2)
+    return lambda x: matvec(V, x)
 
 
 def bump(centre: Float[Tensor, " d"], radius: float, direction: Float[Tensor, " d"], amplitude: float = 1.0) -> Field:

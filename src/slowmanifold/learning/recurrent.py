@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from slowmanifold.dynamics.lyapunov import Tangent
 from slowmanifold.networks.cornn import CoRNN
 from slowmanifold.networks.initialisation import limit_cycle_
+from slowmanifold.networks.oscillator import TanhRNN
 
 STRUCTURES = ("rotation", "orthogonal", "identity", "glorot")
 RESETS = ("phases", "amplitudes")
@@ -62,10 +63,6 @@ class Recurrent(nn.Module):
         W, b = core.weight_hh_l0.detach(), core.bias_hh_l0.detach()
         drive = (core.weight_ih_l0 @ constant.double() + core.bias_ih_l0).detach()
 
-        def tanh(h: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
-            new = torch.tanh(h @ W.mT + b + drive)
-            return new, (1 - new.square()).unsqueeze(-1) * (W @ M)
-
         def gru(h: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
             (r, z, n), (dr, dz, dn) = (h @ W.mT + b).chunk(3, -1), (W @ M).chunk(3, -2)
             u_r, u_z, u_n = drive.chunk(3)
@@ -76,7 +73,7 @@ class Recurrent(nn.Module):
             new = candidate + z * (h - candidate)
             return new, dn + z.unsqueeze(-1) * (M - dn) + (h - candidate).unsqueeze(-1) * dz
 
-        return tanh if isinstance(core, nn.RNN) else gru
+        return TanhRNN(W, b + drive).pushforward if isinstance(core, nn.RNN) else gru
 
     @torch.no_grad()
     def held(

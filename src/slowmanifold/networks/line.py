@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from slowmanifold.networks.matvec import matvec
+
 Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 # Name -> (function, derivative). A ReLU's derivative at zero is taken as 0: a unit at its threshold counts as silent.
@@ -19,10 +21,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "celu": (functional.celu, lambda z: torch.exp(z.clamp(max=0))),
     "softplus": (lambda z: functional.softplus(z, threshold=40), torch.sigmoid),
 }
-
-
-def _apply(matrix: Float[Tensor, "... m n"], vector: Float[Tensor, "... n"]) -> Float[Tensor, "... m"]:
-    return (vector.unsqueeze(-2) @ matrix.mT).squeeze(-2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +54,8 @@ class RateNetwork:
         self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch K"] | None = None
     ) -> Float[Tensor, "*batch d"]:
         """W_in I + W x + b; ``I=None`` means no input."""
-        h = _apply(self.W, x) + self.b
-        return h if I is None else h + _apply(self.W_in, I)
+        h = matvec(self.W, x) + self.b
+        return h if I is None else h + matvec(self.W_in, I)
 
     def velocity(
         self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch K"] | None = None

@@ -12,10 +12,7 @@ from jaxtyping import Float
 from scipy.optimize.elementwise import find_minimum
 from torch import Tensor
 
-
-def _apply(matrix: Float[Tensor, "... m n"], vector: Float[Tensor, "... n"]) -> Float[Tensor, "... m"]:
-    # A row times the transpose: one product for all vectors where they share the matrix.
-    return (vector.unsqueeze(-2) @ matrix.mT).squeeze(-2)
+from slowmanifold.networks.matvec import matvec
 
 
 def rotation(
@@ -68,7 +65,7 @@ class TanhRNN(_Flow):
         self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
     ) -> Float[Tensor, "*batch d"]:
         """tanh(W x + b + I); ``I=None`` means no input."""
-        h = _apply(self.W, x) + self.b
+        h = matvec(self.W, x) + self.b
         return torch.tanh(h if I is None else h + I)
 
     def velocity(
@@ -104,7 +101,7 @@ class TanhRNN(_Flow):
         self, x: Float[Tensor, "*#batch d"], a: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None
     ) -> Float[Tensor, "*batch d"]:
         """J^T a for the map: what the gradient ``a`` after a step from x becomes before it, W^T ((1 - tanh^2) a)."""
-        return _apply(self.W.mT, (1 - self.rate(x, I) ** 2) * a)
+        return matvec(self.W.mT, (1 - self.rate(x, I) ** 2) * a)
 
     def planar(self) -> Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """Two units, component by component: (x, y) to tanh(W (x, y) + b) and its derivative's J11, J12, J21, J22.
@@ -160,9 +157,9 @@ class GRU(_Flow):
         return cls(U_z=none, U_r=none, U_h=U_h, b_z=zero + b_z, b_r=zero + b_r, b_h=zero)
 
     def _parts(self, x: Tensor, I: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        z = torch.sigmoid(_apply(self.U_z, x) + self.b_z)
-        r = torch.sigmoid(_apply(self.U_r, x) + self.b_r)
-        drive = _apply(self.U_h, r * x) + self.b_h
+        z = torch.sigmoid(matvec(self.U_z, x) + self.b_z)
+        r = torch.sigmoid(matvec(self.U_r, x) + self.b_r)
+        drive = matvec(self.U_h, r * x) + self.b_h
         return z, r, torch.tanh(drive if I is None else drive + I)
 
     def velocity(

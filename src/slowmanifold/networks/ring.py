@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slowmanifold.networks.matvec import matvec
+
 
 @dataclass(frozen=True)
 class PlanarRing:
@@ -46,7 +48,7 @@ class HeadDirectionRing:
 
     def velocity(self, h: Float[Tensor, "*#batch N"]) -> Float[Tensor, "*batch N"]:
         """h' = -h + W relu(h) + b, per tau."""
-        return torch.einsum("...jk,...k->...j", self.W, torch.relu(h)) + self.b - h
+        return matvec(self.W, torch.relu(h)) + self.b - h
 
     def jacobian(self, h: Float[Tensor, "*#batch N"]) -> Float[Tensor, "*batch N N"]:
         """-1 + W diag(h > 0); a unit at its threshold counts as silent."""
