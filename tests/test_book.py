@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slowmanifold.press import outline
+from slowmanifold.press import api, outline
 from slowmanifold.press.corrections import corrections
 from slowmanifold.press.project import Project
 
@@ -43,3 +43,17 @@ def test_every_term_of_the_glossary_is_linked_from_a_chapter():
     prose = " ".join(" ".join(chapter.text.split()) for chapter in PROJECT.chapters.values())
     used = {word.lower() for word in re.findall(r"{term}`(?:[^`<]* <)?([^`>]*)>?`", prose)}
     assert [names[0] for names in groups if not {name.lower() for name in names} & used] == []
+
+
+def test_the_docstring_of_what_a_chapter_uses_names_the_chapters():
+    package = api.modules(PROJECT.root / "src" / "slowmanifold")
+    science = [part for part in package if part.name.split(".")[1] in ("networks", "dynamics", "learning", "theory")]
+    used = api.uses(PROJECT.chapters.values(), [name for part in science for name in part.names])
+    told = {
+        f"{part.name}.{entry.name}": re.search(r"Used in: ([^.]*)\.", entry.text)
+        for part in science
+        for entry in part.entries
+    }
+    for name, users in used.items():
+        if users and name in told:
+            assert told[name] and " ".join(told[name][1].split()).split(", ") == list(users), name

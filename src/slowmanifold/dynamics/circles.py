@@ -33,7 +33,10 @@ _INVARIANT = 0.02  # largest residual of what is returned as a circle
 
 
 class Circle(IntEnum):
-    """What has become of the invariant circle."""
+    """What has become of the invariant circle.
+
+    Used in: rings.
+    """
 
     NONE = 0  # the sinks and saddles do not close up to one circle
     CONNECTED = 1  # sinks and saddles in turn, joined by connecting orbits
@@ -77,7 +80,7 @@ def invariant_circles(
     rate 1, that is the distance from an orbit, in radii); a system in which it is larger is ``UNDECIDED``.
 
     Raises ``ValueError`` for fixed points of other shapes and for a start in the origin of the plane.
-    Source: Verwer et al., SIAM J. Sci. Comput. 20 (1999) 1456. Used in: Rings.
+    Source: Verwer et al., SIAM J. Sci. Comput. 20 (1999) 1456. Used in: rings.
     """
     if found.points.ndim != 3 or found.points.shape[-1] != start.shape[-1]:
         raise ValueError(f"found.points has shape {tuple(found.points.shape)}; allowed: (n, k, {start.shape[-1]})")

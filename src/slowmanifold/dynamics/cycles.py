@@ -43,7 +43,7 @@ def floquet_multipliers(
     multipliers are the eigenvalues of the tangent map over a period. Dimensionless, time in units of tau.
 
     Raises :class:`NoCycle` where the state comes to rest, does not come back, or the iteration does not converge.
-    Used in: limit cycles.
+    Used in: limit_cycles.
     """
     settled = flow(field, x0, torch.tensor([0.0, transient], dtype=x0.dtype), 1e-6, 1e-9)[-1]
     velocity = field(settled)

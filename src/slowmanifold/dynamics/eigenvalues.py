@@ -23,7 +23,7 @@ def eigenvalues(A: Float[Tensor, "m k k"]) -> Complex[Tensor, "m k"]:
     the other roots; matrices whose roots are not well apart, and those of more than four rows, go to LAPACK. Fastest
     where the matrices are the last axis in memory.
 
-    Raises ``ValueError`` for matrices that are not finite. Used in: Fenichel theory, Rings, by way of fixed_points.py.
+    Raises ``ValueError`` for matrices that are not finite. Used in: fenichel, rings.
     """
     m, k = A.shape[:2]
     if not A.isfinite().all():

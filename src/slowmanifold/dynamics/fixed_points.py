@@ -16,7 +16,10 @@ _ON_THE_AXIS = 1e-9  # a real part this small against the largest eigenvalue cou
 
 
 class Stability(IntEnum):
-    """What the linearisation says of a fixed point of a flow."""
+    """What the linearisation says of a fixed point of a flow.
+
+    Used in: fenichel, clicks, rings, limit_cycles.
+    """
 
     NONE = 0  # there is no fixed point here
     STABLE = 1  # all eigenvalues in the open left half-plane
@@ -78,7 +81,10 @@ class Equilibria:
 
 @dataclass(frozen=True, eq=False)
 class FixedPoints(Equilibria):
-    """Fixed points with the derivative of the field there; a Jacobian of NaN stands for "no fixed point here"."""
+    """Fixed points with the derivative of the field there; a Jacobian of NaN stands for "no fixed point here".
+
+    Used in: rings.
+    """
 
     points: Float[Tensor, "*batch n d"]
     jacobians: Float[Tensor, "*batch n d d"]
@@ -188,7 +194,7 @@ def relu_fixed_points(
     those of the silent side. The ends of an unperturbed bounded line attractor are such points.
 
     Raises ``ValueError`` for shapes that do not fit, values that are not finite, an unknown form, a leak in the rate
-    form, or a singular one. Source: Ságodi et al., Secs 1, 3.4, 3.6. Used in: Fenichel theory, Rings.
+    form, or a singular one. Source: Ságodi et al., Secs 1, 3.4, 3.6. Used in: fenichel, clicks, rings.
     """
     d = b.shape[-1]
     if W.ndim < 2 or W.shape[-2:] != (d, d):
@@ -251,7 +257,8 @@ def find_fixed_points(
     point of its own, of kind ``Stability.NONHYPERBOLIC``.
 
     Raises ``ValueError`` for starts that are not finite, or tol or max_iterations that are not positive.
-    Source: Deuflhard, Newton Methods for Nonlinear Problems (2011), Sec. 3.3. Used in: Fenichel theory.
+    Source: Deuflhard, Newton Methods for Nonlinear Problems (2011), Sec. 3.3.
+    Used in: fenichel, rings, limit_cycles, long_memory.
     """
     if not starts.isfinite().all():
         raise ValueError(f"starts has {int((~starts.isfinite()).sum())} values that are not finite")

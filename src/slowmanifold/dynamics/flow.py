@@ -35,7 +35,8 @@ def flow(
 
     Raises ``ValueError`` for fewer than two times or times that are not strictly monotone, for states that are not
     finite and for a field that changes the shape of its argument; :class:`IntegrationFailed` when a trajectory leaves
-    the range of floating-point numbers or needs steps below rounding. Used in: Fenichel theory.
+    the range of floating-point numbers or needs steps below rounding.
+    Used in: fenichel, clicks, rings, limit_cycles, reservoir.
     """
     steps = times.diff()
     if len(steps) == 0 or not ((steps > 0).all() or (steps < 0).all()):
@@ -81,7 +82,7 @@ def tangent_flow(
 
     Returns the states and the matrices M (row: component of x_t; column: component of x_0). A gradient that is sent
     back from time t to time 0 is multiplied by the transpose of M_t: the norm of M_t tells whether it vanishes or
-    explodes. Raises what :func:`flow` raises. Source: the variational equation. Used in: Fenichel theory.
+    explodes. Raises what :func:`flow` raises. Source: the variational equation. Used in: fenichel, limit_cycles.
     """
     d = x0.shape[-1]
 
@@ -97,7 +98,7 @@ def tangent_flow(
 def iterate(step: Field, x0: Float[Tensor, "*batch d"], steps: int) -> Float[Tensor, "T *batch d"]:
     """The orbits of the map x -> step(x): ``steps + 1`` states, x0 first. Raises ``ValueError`` if steps < 0.
 
-    Used in: Fenichel theory.
+    Used in: fenichel, limit_cycles.
     """
     _require_steps(steps)
     orbit = [x0]
@@ -112,7 +113,7 @@ def tangent_map(
     """Orbits together with the derivative M_n = dx_n/dx_0 of the n-th iterate, from M_{n+1} = J(x_n) M_n, M_0 = 1.
 
     ``jacobian`` is that of the map. Returns ``steps + 1`` states and matrices. Raises ``ValueError`` if steps < 0.
-    Used in: Fenichel theory.
+    Used in: fenichel, limit_cycles.
     """
     orbit = iterate(step, x0, steps)
     M = [torch.eye(x0.shape[-1], dtype=x0.dtype).expand(*x0.shape, -1)]
@@ -144,7 +145,7 @@ def linearisation(field: Field) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 
 
 def jacobian_of(field: Field) -> Jacobian:
-    """The derivative of a differentiable field or map, as :func:`linearisation` has it. Used in: Fenichel theory."""
+    """The derivative of a differentiable field or map, as :func:`linearisation` has it. Used in: fenichel."""
     linearised = linearisation(field)
     return lambda x: linearised(x)[1]
 

@@ -76,7 +76,7 @@ def slow_manifold(field: Field, curve: Float[Tensor, "n d"], closed: bool, tol: 
     that coincide, for a field that changes the shape of its argument, and for a tol that is not positive;
     :class:`NoInvariantCurve` if M_0 is not normally attracting or attracts less than the flow along it contracts, if
     the curve folds over, shrinks to a point or does not settle, or if what it settles to is not invariant.
-    Source: Ságodi et al., Theorem 1; Fenichel (1971). Used in: Fenichel theory.
+    Source: Ságodi et al., Theorem 1; Fenichel (1971). Used in: fenichel, rings.
     """
     if not tol > 0:
         raise ValueError(f"tol is {tol}; allowed: positive numbers")

@@ -62,7 +62,7 @@ def lyapunov_spectrum(
 
     Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
     ``FloatingPointError`` if a perturbation over- or underflows between two decompositions.
-    Source: Benettin et al. (1980); the weights: Das et al. (2017). Used in: limit cycles.
+    Source: Benettin et al. (1980); the weights: Das et al. (2017). Used in: limit_cycles.
     """
     _require_parts(steps, transient, every)
     advance = _advance(field if jacobian is None else lambda x, M: (field(x), jacobian(x) @ M), dt)
@@ -173,7 +173,7 @@ def planar_spectrum(
     :func:`lyapunov_spectrum`.
 
     Raises ``ValueError`` unless 2 ``every`` divides ``steps``, ``every`` divides ``transient`` and dt is positive;
-    ``FloatingPointError`` if a perturbation over- or underflows in between. Used in: limit cycles.
+    ``FloatingPointError`` if a perturbation over- or underflows in between. Used in: limit_cycles.
     """
     _require_parts(steps, transient, every)
     advance = _planar_map(planar) if dt is None else _planar_flow(planar, dt)
@@ -239,7 +239,7 @@ def largest_exponent(
     bias is of the order of the kick. A flow is followed by a map that takes it some time ahead.
 
     Raises ``ValueError`` for steps < 1, transient < 0 or a kick of zero.
-    Source: Benettin, Galgani and Strelcyn (1976). Used in: limit cycles.
+    Source: Benettin, Galgani and Strelcyn (1976). Used in: limit_cycles.
     """
     size = torch.linalg.vector_norm(kick, dim=-1, keepdim=True)
     if steps < 1 or transient < 0 or not (size > 0).all():
@@ -270,7 +270,7 @@ def adjoint_norms(
     ``pullback(x, a, I)`` if ``inputs`` are given (the T inputs along the orbit). Natural logarithms for n = 0 ... T;
     norms may pass far beyond the range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
 
-    Raises ``ValueError`` where inputs are not one fewer than states. Used in: limit cycles.
+    Raises ``ValueError`` where inputs are not one fewer than states. Used in: limit_cycles.
     """
     if inputs is not None and len(inputs) != len(orbit) - 1:
         raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")

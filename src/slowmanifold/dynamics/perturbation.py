@@ -18,7 +18,7 @@ def perturbed(field: Field, eps: float | Float[Tensor, "..."], g: Field) -> Fiel
     """The field f + eps g.
 
     A tensor ``eps`` of shape ``(...)`` stands for one field each: the result takes states of shape ``(..., d)``, the
-    axes of ``eps`` broadcast against those of the states. Used in: Fenichel theory.
+    axes of ``eps`` broadcast against those of the states. Used in: fenichel, rings.
     """
     size = torch.as_tensor(eps, dtype=torch.float64).unsqueeze(-1)
     return lambda x: field(x) + size * g(x)
@@ -27,7 +27,7 @@ def perturbed(field: Field, eps: float | Float[Tensor, "..."], g: Field) -> Fiel
 def linear(V: Float[Tensor, "... d d"]) -> Field:
     """The field x -> V x, the paper's global perturbation; ``V`` may carry batch axes.
 
-    Source: Ságodi et al., Sec. 3.6. Used in: Fenichel theory.
+    Source: Ságodi et al., Sec. 3.6. Used in: fenichel, rings.
     """
     return lambda x: matvec(V, x)
 
@@ -41,7 +41,7 @@ def bump(centre: Float[Tensor, " d"], radius: float, direction: Float[Tensor, " 
     ring's own radius. Dimensionless.
 
     Raises ``ValueError`` unless the radius is positive and finite, the amplitude finite, the direction finite and not
-    zero. Source: Ságodi et al., Sec. 3.6.1. Used in: Fenichel theory.
+    zero. Source: Ságodi et al., Sec. 3.6.1. Used in: rings.
     """
     if not 0 < radius < math.inf:
         raise ValueError(f"radius is {radius}; allowed: positive finite numbers")
@@ -64,7 +64,7 @@ def bump(centre: Float[Tensor, " d"], radius: float, direction: Float[Tensor, " 
 def random_matrix(d: int, generator: torch.Generator, batch: tuple[int, ...] = ()) -> Float[Tensor, "*batch d d"]:
     """Matrices of Frobenius norm 1, uniform on that sphere: random directions for :func:`linear`.
 
-    Raises ``ValueError`` unless d >= 1. Used in: Fenichel theory.
+    Raises ``ValueError`` unless d >= 1. Used in: fenichel.
     """
     if d < 1:
         raise ValueError(f"d is {d}; allowed: 1, 2, 3, ...")

@@ -14,7 +14,7 @@ class LinearResponse:
 
     The feedback u = z turns A into A + b c^T, which has the same basis: so one basis gives both loops. Errors shrink
     geometrically with the order for whatever lies outside the bulk of the spectrum, and are small where
-    :meth:`residual` is. Dimensionless, rates per unit of time. Used in: Trained reservoirs.
+    :meth:`residual` is. Dimensionless, rates per unit of time. Used in: reservoir.
     """
 
     basis: Float[Tensor, "N m"]
@@ -85,8 +85,8 @@ def linear_response(
     """Arnoldi's method from b with ``order`` products v -> A v, each orthogonalised twice.
 
     Ends early, with the exact answer, if the space is invariant. Raises ``ValueError`` for an order below 1, b = 0, or
-    shapes that do not fit. Source: Saad, Iterative Methods for Sparse Linear Systems (2003), Sec. 6.3. Used in:
-    Trained reservoirs.
+    shapes that do not fit. Source: Saad, Iterative Methods for Sparse Linear Systems (2003), Sec. 6.3.
+    Used in: reservoir.
     """
     return linear_responses(lambda v: apply(v[0]).unsqueeze(0), b.unsqueeze(0), c.unsqueeze(0), order)[0]
 
@@ -97,6 +97,8 @@ def linear_responses(
     """:func:`linear_response` of K systems in step: ``apply`` maps row k of a (K, N) matrix by the k-th system's A.
 
     For systems that share a large matrix, whose products with K vectors cost little more than with one.
+
+    Used in: reservoir.
     """
     if order < 1:
         raise ValueError(f"order is {order}; allowed: 1, 2, ...")

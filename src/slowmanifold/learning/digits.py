@@ -36,7 +36,7 @@ class Split:
 def small_digits(generator: np.random.Generator) -> Split:
     """The 1797 digits of 8 x 8 pixels that scikit-learn ships, shuffled and split 60 : 20 : 20.
 
-    Source: Alpaydin and Kaynak (1998), UCI repository; the copy in scikit-learn. Used in: Long memory.
+    Source: Alpaydin and Kaynak (1998), UCI repository; the copy in scikit-learn. Used in: long_memory.
     """
     from sklearn.datasets import load_digits  # here, as it takes a second that only this function needs
 
@@ -52,7 +52,7 @@ def full_digits(folder: Path, generator: np.random.Generator) -> Split:
 
     A random sixth of the training images, 10 000 of 60 000, is for validation; the test images stay what they are.
     Raises ``FileNotFoundError`` for a file that is not there, ``ValueError`` for one that is not in idx format.
-    Source: LeCun et al. (1998). Used in: Long memory.
+    Source: LeCun et al. (1998). Used in: long_memory.
     """
     parts = [
         Images(_idx(folder, f"{part}-images").flatten(1).double() / 255, _idx(folder, f"{part}-labels").long())

@@ -34,7 +34,7 @@ def force(
     so that at every time w_out minimises the sum of (w . r - f)^2 over the past plus (w - w_0)^T P_0^{-1} (w - w_0):
     start with P_0 = 1/alpha, and hand over P from one episode to the next. Raises ``ValueError`` if dt is not in
     (0, 1].
-    Source: Sussillo and Abbott, Neuron 63 (2009). Used in: Trained reservoirs.
+    Source: Sussillo and Abbott, Neuron 63 (2009). Used in: reservoir.
     """
     if not 0 < dt <= 1:
         raise ValueError(f"dt is {dt}; allowed: 0 < dt <= 1")

@@ -16,12 +16,18 @@ PARAMETERS = tuple(field.name for field in fields(RateNetwork) if field.name != 
 
 
 def flatten(network: RateNetwork) -> Float[Tensor, " p"]:
-    """The parameters of one network as a vector, in the order of :data:`PARAMETERS`; 15 numbers for two units."""
+    """The parameters of one network as a vector, in the order of :data:`PARAMETERS`; 15 numbers for two units.
+
+    Used in: maintenance.
+    """
     return torch.cat([getattr(network, name).flatten() for name in PARAMETERS])
 
 
 def unflatten(vectors: Shaped[Tensor, "*batch p"], network: RateNetwork) -> dict[str, Tensor]:
-    """The named parts of parameter vectors (or of gradients) of networks of the shape of ``network``; views."""
+    """The named parts of parameter vectors (or of gradients) of networks of the shape of ``network``; views.
+
+    Used in: landscape, maintenance.
+    """
     shapes = [getattr(network, name).shape for name in PARAMETERS]
     parts = vectors.split([shape.numel() for shape in shapes], dim=-1)
     return {
@@ -44,7 +50,7 @@ def squared_error(
     moves the state by dt: with dt < 1 give inputs divided by dt for the same targets. What overflows is infinite.
 
     Raises ``ValueError`` if inputs and targets differ in trials or steps. Source: Ságodi et al., eq. 6, Sec. 3.3.
-    Used in: Clicks, Landscape.
+    Used in: landscape.
     """
     _require_equal_steps(inputs, targets)
     phi, _ = ACTIVATIONS[network.activation]
@@ -80,7 +86,7 @@ def loss_slice(
 
     See :func:`squared_error` for ``dt``, the inputs that go with it, and overflow. Raises ``ValueError`` for an entry
     outside W, for a network with batch axes and for inputs and targets that differ in trials or steps.
-    Source: Ságodi et al., eq. 11, Fig. 3A. Used in: Landscape.
+    Source: Ságodi et al., eq. 11, Fig. 3A. Used in: landscape.
     """
     _require_one(network)
     d = len(network.W)
@@ -97,7 +103,7 @@ def growth_rate(W: Float[Tensor, "*batch d d"], dt: float = 1.0) -> Float[Tensor
     rho is the spectral radius of the Euler step while all units are active: a deviation grows as rho^t and its square
     as rho^2t. With Delta added to W_11 it is rho = 1 + Delta for the identity RNN and (Delta + sqrt(Delta^2 + 4))/2
     for the unbounded line attractor at dt = 1. For the bounded one it holds only until a unit falls silent.
-    Source: Ságodi et al., Sec. 3.3. Used in: Landscape.
+    Source: Ságodi et al., Sec. 3.3. Used in: landscape, maintenance.
     """
     step = torch.eye(W.shape[-1], dtype=W.dtype) + dt * (W - torch.eye(W.shape[-1], dtype=W.dtype))
     return 2 * torch.linalg.eigvals(step).abs().amax(-1).log()
@@ -114,7 +120,7 @@ def gradient_by_horizon(
         dL_T/dtheta = 2/T sum_{t<=T} < (O_t - D_t) dO_t/dtheta >
 
     <> is the average over trials; :func:`unflatten` names the parts. Raises ``ValueError`` if inputs and targets
-    differ in trials or steps. Source: Ságodi et al., Sec. 3.3. Used in: Landscape.
+    differ in trials or steps. Source: Ságodi et al., Sec. 3.3. Used in: landscape.
     """
     _require_one(network)
     _require_equal_steps(inputs, targets)
@@ -136,7 +142,7 @@ def gauss_newton_hessian(
                      (beta T/alpha)^2 / 6       bounded line attractor
                      0.004 T^4                  identity RNN, at 0.2 clicks a step of mean size 1/2
 
-    Source: Ságodi et al., Sec. 3.5. Used in: Landscape, Maintenance.
+    Source: Ságodi et al., Sec. 3.5. Used in: landscape, maintenance.
     """
     _require_one(network)
     return 2 * sum(J @ J.mT for _, J in _sensitivities(network, inputs, dt)) / (inputs.shape[0] * inputs.shape[1])

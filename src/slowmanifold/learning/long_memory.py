@@ -57,7 +57,7 @@ def train_memory(
     long as some ten steps of training.
 
     Raises ``ValueError`` for what the network, the task and the training refuse, and for a reset at random delays.
-    Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: Long memory.
+    Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: long_memory.
     """
     began = time.process_time()
     if reset is not None and delays[0] != delays[1]:
@@ -130,7 +130,7 @@ def train_digits(
 
     Returned are "step", "loss" and "validation" (accuracy) at the looks, "best", the highest of these, "test", NaN
     unless judged, "units", the number of parameters as "size", and "seconds" of the processor.
-    Source: Le et al. (2015); Park, slides. Used in: Long memory.
+    Source: Le et al. (2015); Park, slides. Used in: long_memory.
     """
     began = time.process_time()
     images = split(generator)
@@ -173,7 +173,7 @@ def train_digits(
 def share_right(model: nn.Module, images: Images, order: Int[Tensor, " pixels"], part: int = 500) -> float:
     """The share of images that are classified rightly, tried ``part`` at a time: the states of all take gigabytes.
 
-    Used in: Long memory.
+    Used in: long_memory.
     """
     right = 0.0
     for first in range(0, len(images), part):
@@ -200,6 +200,8 @@ def network(
     ``structure``, ``gain`` and ``input_scale`` go to ``initialise_``. Structure "default" is torch's own start of a
     tanh network or GRU, all parameters uniform on (-1, 1)/sqrt(units). A coRNN has but one start, and the step ``dt``.
     Raises ``ValueError`` for an unknown cell.
+
+    Used in: long_memory.
     """
     seed = torch.Generator().manual_seed(int(generator.integers(2**63)))
     if cell == "coRNN":
@@ -220,7 +222,7 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
 
     The :func:`lyapunov_exponents` are those under blanks, from the state in which the first trial's word leaves the
     network. The adjoint is a random unit vector at the end of a trial, taken back to the end of the word: log10 of its
-    norm there, median over trials. Used in: Long memory.
+    norm there, median over trials. Used in: long_memory.
     """
     word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
     state = model.core(word)[1].detach().requires_grad_()
@@ -234,7 +236,7 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
 def lyapunov_exponents(model: Recurrent, state: Float[Tensor, " d"], constant: Float[Tensor, " K"]) -> np.ndarray:
     """All Lyapunov exponents under a constant input, per step, descending: in float64, over 200 steps after 100.
 
-    Used in: Long memory.
+    Used in: long_memory.
     """
     spectrum = lyapunov_spectrum(
         model.pushforward(constant), None, state.detach().double(), 200, transient=100, every=4
@@ -245,7 +247,7 @@ def lyapunov_exponents(model: Recurrent, state: Float[Tensor, " d"], constant: F
 def swing(states: Float[Tensor, "steps trials d"]) -> Float[Tensor, " trials"]:
     """How much a state swings: the root mean square of its motion about a straight line in time, over that of its size.
 
-    0 at rest or in a steady drift, 1 on an orbit around the origin of many turns. Used in: Long memory.
+    0 at rest or in a steady drift, 1 on an orbit around the origin of many turns. Used in: long_memory.
     """
     t = torch.linspace(-1, 1, len(states), dtype=states.dtype)[:, None, None]
     motion = states - states.mean(0)

@@ -69,7 +69,7 @@ def maintain(
     Raises ``ValueError`` for no networks or networks of different shapes, learning rates, momentum or noise that are
     negative or infinite, no generators, fewer than one epoch, pulses that are no epochs, noisy steps beyond the input,
     and for what :func:`clicks` and :func:`loss_and_gradient` refuse.
-    Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: Maintenance.
+    Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: maintenance.
     """
     pulses = range(epochs) if pulses is None else pulses
     sizes = {"learning_rates": learning_rates, "momentum": momentum}
@@ -139,7 +139,7 @@ def loss_and_gradient(
 
     Raises ``ValueError`` for a network that is not threshold-linear, for fewer steps than there are inputs, and for a
     workspace that is too small.
-    Source: Ságodi et al., eq. 6, Sec. 3.1. Used in: Maintenance.
+    Source: Ságodi et al., eq. 6, Sec. 3.1. Used in: maintenance.
     """
     if network.activation != "relu":
         raise ValueError(f"network has activation {network.activation!r}; allowed: 'relu'")
@@ -172,7 +172,7 @@ def loss_and_gradient(
 def room(network: RateNetwork, steps: int) -> Float[Tensor, " numbers"]:
     """A workspace for :func:`loss_and_gradient`: the states of a block of trials, or of one if that is more.
 
-    It is not initialised; what is not used of it takes no memory. Used in: Maintenance.
+    It is not initialised; what is not used of it takes no memory. Used in: maintenance.
     """
     # From NumPy, which asks the system for large pages.
     return torch.from_numpy(np.empty(max(_BLOCK // 8, len(network.W) * (steps + 1))))

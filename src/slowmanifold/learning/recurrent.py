@@ -23,7 +23,7 @@ class Recurrent(nn.Module):
         h_t = core(u_t, h_{t-1}),   h_0 = 0,      logits_t = W_out h_t + b_out
 
     ``core`` is torch's ``RNN`` or ``GRU`` (one layer, time first) or a :class:`CoRNN`. W_out has Glorot's uniform
-    distribution, b_out is zero. Source: Park, slides, "Application". Used in: Long memory.
+    distribution, b_out is zero. Source: Park, slides, "Application". Used in: long_memory.
     """
 
     def __init__(self, core: nn.RNN | nn.GRU | CoRNN, classes: int, generator: torch.Generator) -> None:
@@ -96,7 +96,7 @@ class Interrupted(nn.Module):
 
     Gradients pass through what is kept, and not through what is reset. Raises ``ValueError`` for an unknown reset.
     Source: Park, slides, "Biological implications": "resetting oscillations should disrupt learning".
-    Used in: Long memory.
+    Used in: long_memory.
     """
 
     def __init__(self, network: Recurrent, at: int, reset: str) -> None:
@@ -142,7 +142,7 @@ def initialise_(
     ``limit_cycle_``.
 
     Raises ``ValueError`` for an unknown structure, gains or scales that are not positive and odd sizes of rotations.
-    Source: the limit cycles: Park, slides, "Block diagonal initialization". Used in: Long memory.
+    Source: the limit cycles: Park, slides, "Block diagonal initialization". Used in: long_memory.
     """
     if structure not in STRUCTURES:
         raise ValueError(f"structure is {structure!r}; allowed: {', '.join(STRUCTURES)}")

@@ -29,7 +29,7 @@ def clicks(trials: int, steps: int, input_steps: int, generator: np.random.Gener
     (trial, step, channel), so that a seed stands for the same trials everywhere and whatever ``steps`` is.
 
     Raises ``ValueError`` for numbers of trials or steps that are not positive, for more input steps than steps, and
-    for a rate outside [0, 1]. Source: Ságodi et al., Sec. 3.1. Used in: Clicks, Landscape, Maintenance.
+    for a rate outside [0, 1]. Source: Ságodi et al., Sec. 3.1. Used in: clicks, landscape, maintenance.
     """
     if trials < 1:
         raise ValueError(f"trials is {trials}; allowed: 1, 2, 3, ...")
@@ -58,7 +58,7 @@ def copy_memory(trials: int, delay: int, generator: np.random.Generator, symbols
     cross-entropy length ln(symbols) / (delay + 2 length).
 
     Raises ``ValueError`` for sizes that are not positive. Source: Hochreiter and Schmidhuber (1997), Arjovsky et al.
-    (2016); Park, slides. Used in: Long memory.
+    (2016); Park, slides. Used in: long_memory.
     """
     return random_delay(trials, (delay, delay), generator, symbols, length)
 
@@ -70,7 +70,7 @@ def random_delay(
 
     All trials have the steps of the longest; after its word is written a short one has blanks. When the word is due
     is known from the cue only. Drawn are first all words, then all delays. Raises ``ValueError`` for sizes that are
-    not positive and for delays out of order. Source: Park, slides, "Random-delay version". Used in: Long memory.
+    not positive and for delays out of order. Source: Park, slides, "Random-delay version". Used in: long_memory.
     """
     shortest, longest = delays
     for name, size in (("trials", trials), ("symbols", symbols), ("length", length)):
@@ -96,7 +96,7 @@ def sequential_images(
     """Images that are read pixel by pixel, in the given ``order`` of the pixels; asked for, at the last, is the class.
 
     A fixed random order takes away the neighbourhoods ("permuted" digits). Targets are ``UNMARKED`` at all steps but
-    the last. Raises ``ValueError`` for an order that is no permutation. Source: Le et al. (2015). Used in: Long memory.
+    the last. Raises ``ValueError`` for an order that is no permutation. Source: Le et al. (2015). Used in: long_memory.
     """
     steps = pixels.shape[1]
     order = torch.arange(steps) if order is None else order

@@ -49,7 +49,7 @@ def train(
     the same arguments has the same result, to the last bit on the same machine.
 
     Raises ``ValueError`` for numbers of steps and a learning rate that are not positive, and for a checkpoint of a
-    training with another learning rate or rhythm. Used in: Long memory.
+    training with another learning rate or rhythm. Used in: long_memory.
     """
     for name, value in (("steps", steps), ("every", every)):
         if value < 1:
@@ -96,7 +96,7 @@ def classification_loss(
     targets: Int[Tensor, "trials steps"],
     class_weights: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy over the marked steps, in nats; with weights, the weighted mean. Used in: Long memory."""
+    """Mean cross-entropy over the marked steps, in nats; with weights, the weighted mean. Used in: long_memory."""
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), class_weights, ignore_index=UNMARKED)
 
 
@@ -105,7 +105,7 @@ def accuracy(
 ) -> float:
     """The share of right answers at the steps that ask for one: those with a target other than ``blank``.
 
-    With ``blank=0`` the recall of copy memory, for which chance is 1/8. Used in: Long memory.
+    With ``blank=0`` the recall of copy memory, for which chance is 1/8. Used in: long_memory.
     """
     targets = targets.to(logits.device)
     asked = (targets != blank) & (targets != UNMARKED)

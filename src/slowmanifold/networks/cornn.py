@@ -20,7 +20,7 @@ class CoRNN(nn.Module):
     (-1, 1)/sqrt(inputs + 2 hidden_size), the source's (torch's) initialisation.
 
     Raises ``ValueError`` for sizes that are not positive and for gamma, epsilon or dt for which the undriven step is
-    unstable. Source: Rusch and Mishra (2021), eqs 1 and 3. Used in: Long memory.
+    unstable. Source: Rusch and Mishra (2021), eqs 1 and 3. Used in: long_memory.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ def oscillator_parameters(
     density of alpha is then proportional to 1 - 4 theta_SN(alpha)/pi. Angles in radians.
 
     Raises ``ValueError`` for m < 1, ranges that are not ordered and, with ``theta=None``, gains of 1 and less.
-    Source: the authors' settings; the published slides give none. Used in: limit cycles.
+    Source: the authors' settings; the published slides give none. Used in: limit_cycles.
     """
     if m < 1:
         raise ValueError(f"m is {m}; allowed: 1, 2, 3, ...")
@@ -57,7 +57,7 @@ def block_rotation(
     """W_init: a block-diagonal matrix of size/2 oscillators alpha_k R(theta_k), drawn by :func:`oscillator_parameters`.
 
     Raises ``ValueError`` for a size that is odd or not positive, and what that function raises.
-    Source: Park, slides on learning signals, "Block diagonal initialization". Used in: limit cycles.
+    Source: Park, slides on learning signals, "Block diagonal initialization". Used in: limit_cycles.
     """
     if size < 2 or size % 2:
         raise ValueError(f"size is {size}; allowed: 2, 4, 6, ... (an oscillator takes two units)")
@@ -86,7 +86,7 @@ def limit_cycle_(
 
     Raises ``ValueError`` for other modules, a nonlinearity other than tanh, odd sizes, and what
     :func:`oscillator_parameters` raises. Source: Park, slides; Kaiming, h0 and the gates' weights from the authors'
-    settings. Used in: limit cycles.
+    settings. Used in: limit_cycles.
     """
     if not isinstance(module, nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell):
         raise ValueError(f"module is {type(module).__name__}; allowed: RNN, RNNCell, GRU, GRUCell of torch.nn")

@@ -35,7 +35,8 @@ class RateNetwork:
     positive arguments and once continuously differentiable) or ``"softplus"`` (smooth). ``W`` and ``b`` may carry
     batch axes in front, one network each; they broadcast against those of the states.
 
-    Raises ``ValueError`` for an unknown activation. Source: Ságodi et al., eqs 6-7. Used in: Fenichel theory.
+    Raises ``ValueError`` for an unknown activation. Source: Ságodi et al., eqs 6-7.
+    Used in: fenichel, clicks, landscape, maintenance.
     """
 
     W_in: Float[Tensor, "d K"]
@@ -111,7 +112,7 @@ def identity_rnn(as_printed: bool = False, activation: str = "relu") -> RateNetw
     The output is sum(I_2 - I_1), the opposite sign of eq. 5: the slip is in the task, so eq. 8 needs no mending and
     ``as_printed`` changes nothing (the three integrators share one signature).
 
-    Source: Ságodi et al., eq. 8. Used in: Fenichel theory.
+    Source: Ságodi et al., eq. 8. Used in: fenichel, clicks, landscape, maintenance.
     """
     return RateNetwork(
         W_in=_tensor([[1, 0], [0, 1]]),
@@ -136,7 +137,8 @@ def unbounded_line_attractor(
     units of activity): exact for outputs >= -beta/alpha. ``as_printed=True`` takes W_in = alpha [[-1, 1], [1, -1]] of
     eq. 9, which pushes across the line: the output is then zero whatever the clicks.
 
-    Raises ``ValueError`` unless alpha and beta are positive. Source: Ságodi et al., eq. 9. Used in: Fenichel theory.
+    Raises ``ValueError`` unless alpha and beta are positive. Source: Ságodi et al., eq. 9.
+    Used in: fenichel, clicks, landscape, maintenance.
     """
     _require_positive(alpha=alpha, beta=beta)
     W_in = _tensor([[-1, 1], [1, -1]] if as_printed else [[-1, 1], [-1, 1]])
@@ -163,7 +165,8 @@ def bounded_line_attractor(
     activity): exact for |output| <= beta/(2 alpha). Like the iRNN it puts out sum(I_2 - I_1), which is mended in
     the task: ``as_printed`` changes nothing (the three integrators share one signature).
 
-    Raises ``ValueError`` unless alpha and beta are positive. Source: Ságodi et al., eq. 10. Used in: Fenichel theory.
+    Raises ``ValueError`` unless alpha and beta are positive. Source: Ságodi et al., eq. 10.
+    Used in: fenichel, clicks, landscape, maintenance.
     """
     _require_positive(alpha=alpha, beta=beta)
     return RateNetwork(

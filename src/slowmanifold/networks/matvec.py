@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 
 def matvec(W: Float[Tensor, "*#batch m n"], x: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*batch m"]:
-    """W x, batch axes broadcast. Used in: Limit cycles.
+    """W x, batch axes broadcast. Used in: fenichel, clicks, landscape, maintenance, rings, limit_cycles.
 
     One product for all states where they share the matrix: for a few units that takes a third of the time that the
     general product takes.

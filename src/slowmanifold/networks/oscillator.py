@@ -20,7 +20,7 @@ def rotation(
 ) -> Float[Tensor, "*batch 2 2"]:
     """alpha R(theta): a turn by theta (radians) times a gain; the weights of one oscillator.
 
-    Source: Park, slides on learning signals. Used in: limit cycles.
+    Source: Park, slides on learning signals. Used in: limit_cycles.
     """
     alpha, theta = torch.broadcast_tensors(
         torch.as_tensor(alpha, dtype=torch.float64), torch.as_tensor(theta, dtype=torch.float64)
@@ -55,7 +55,7 @@ class TanhRNN(_Flow):
     arccos(1/alpha). Without the leak -x, as the slide prints the flow, there is no cycle. ``I`` is the input as it
     reaches the units. Dimensionless, time in units of tau. ``W`` and ``b`` may carry batch axes, one network each.
 
-    Source: Park, slides on learning signals, with the leak added. Used in: limit cycles.
+    Source: Park, slides on learning signals, with the leak added. Used in: limit_cycles.
     """
 
     W: Float[Tensor, "*#networks d d"]
@@ -140,7 +140,7 @@ class GRU(_Flow):
     candidate. Dimensionless, time in units of tau. Weights and biases may carry batch axes.
 
     With both gates' weights and biases zero, z = r = 1/2: the tanh-RNN of weights U_h/2 at half the speed.
-    Source: Jordan et al. (2021), eqs 1-4; Park, slides. Used in: limit cycles.
+    Source: Jordan et al. (2021), eqs 1-4; Park, slides. Used in: limit_cycles.
     """
 
     U_z: Float[Tensor, "*#networks d d"]
@@ -192,6 +192,7 @@ def saddle_node_angle(alpha: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]
     limit of large alpha. The flow and the map share it. Radians; absolute error below 1e-8 for 1 < alpha <= 50.
 
     Raises ``ValueError`` unless every alpha is finite and above 1. Source: derived in the chapter on limit cycles.
+    Used in: limit_cycles.
     """
     if not ((alpha > 1) & alpha.isfinite()).all():
         raise ValueError(f"alpha is {alpha.tolist()}; allowed: finite numbers above 1")

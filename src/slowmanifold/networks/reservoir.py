@@ -20,11 +20,17 @@ FEEDBACK: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 
 class NotSettled(RuntimeError):
-    """The open loop did not come to rest: at this target the network has no fading memory."""
+    """The open loop did not come to rest: at this target the network has no fading memory.
+
+    Used in: reservoir.
+    """
 
 
 def rate_function(phi: Phi, threshold: float = 0.0) -> Callable[[Tensor], Tensor]:
-    """The nonlinearity itself; ``threshold`` is the rectifier's. ``ValueError`` for an unknown name."""
+    """The nonlinearity itself; ``threshold`` is the rectifier's. ``ValueError`` for an unknown name.
+
+    Used in: reservoir.
+    """
     if threshold and phi != "relu":
         raise ValueError(f"threshold is {threshold}; allowed: 0, but for phi='relu'")
     if not isinstance(phi, str):
@@ -39,7 +45,10 @@ def rate_function(phi: Phi, threshold: float = 0.0) -> Callable[[Tensor], Tensor
 
 
 def slope(phi: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """phi' at x, by automatic differentiation."""
+    """phi' at x, by automatic differentiation.
+
+    Used in: reservoir.
+    """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         return torch.autograd.grad(phi(x).sum(), x)[0]
@@ -51,7 +60,7 @@ class Reservoir:
 
         x' = -x + W phi(x) + w_FB f                                 [eq. 2]
 
-    Dimensionless, time in units of tau. Source: Rivkind and Barak, eqs 1-3. Used in: Trained reservoirs.
+    Dimensionless, time in units of tau. Source: Rivkind and Barak, eqs 1-3. Used in: reservoir.
     """
 
     W: Float[Tensor, "N N"]
@@ -105,7 +114,7 @@ class TrainedReservoir:
 
         x' = -x + W phi(x) + w_FB z,     z = w_out . phi(x)         [eq. 1]
 
-    Source: Rivkind and Barak, eq. 1. Used in: Trained reservoirs.
+    Source: Rivkind and Barak, eq. 1. Used in: reservoir.
     """
 
     reservoir: Reservoir
@@ -131,7 +140,7 @@ class Linearised:
     """The open loop near a state: dx' = A dx + b df, dz = c . dx, with A = -1 + W R'; closing it adds b c^T to A.
 
     Near several states, of one W, at once if ``slope`` and ``c`` have a leading axis; ``matrix`` is of one state.
-    Source: Rivkind and Barak, eqs 4-6. Used in: Trained reservoirs.
+    Source: Rivkind and Barak, eqs 4-6. Used in: reservoir.
     """
 
     W: Float[Tensor, "N N"]
@@ -164,7 +173,7 @@ def sample(
     """A random reservoir: W_ij ~ N(0, gain^2/N), w_FB i.i.d. ``"uniform"`` on (-1, 1), ``"normal"`` or ``"signs"``.
 
     Raises ``ValueError`` for N < 1, a gain that is not positive, an unknown phi or feedback. Source: Rivkind and
-    Barak, eq. 1. Used in: Trained reservoirs.
+    Barak, eq. 1. Used in: reservoir.
     """
     if N < 1:
         raise ValueError(f"N is {N}; allowed: 1, 2, ...")

@@ -17,7 +17,7 @@ class PlanarRing:
         r' = r (1 - r),  theta' = 0,      that is  x' = (1 - |x|) x
 
     On the circle the eigenvalues are -1 (radial) and 0 (along it). Dimensionless, time in units of tau.
-    Source: Ságodi et al., Sec. 3.6. Used in: Fenichel theory, Rings.
+    Source: Ságodi et al., Sec. 3.6. Used in: fenichel, rings, limit_cycles.
     """
 
     def velocity(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
@@ -40,7 +40,7 @@ class HeadDirectionRing:
     The state h is each unit's input (so it may be negative), relu(h) its rate. Dimensionless, time in units of tau.
     ``W`` and ``b`` may carry batch axes in front, one network each; they broadcast against those of the states.
 
-    Source: Ságodi et al., Sec. 3.6.1, after Noorman et al. (2022). Used in: Rings.
+    Source: Ságodi et al., Sec. 3.6.1, after Noorman et al. (2022). Used in: rings.
     """
 
     W: Float[Tensor, "*#networks N N"]
@@ -60,7 +60,7 @@ class HeadDirectionRing:
 
 
 def preferred_headings(N: int) -> Float[Tensor, " N"]:
-    """theta_j = 2 pi j / N, in radians. Raises ``ValueError`` unless N >= 3. Used in: Rings."""
+    """theta_j = 2 pi j / N, in radians. Raises ``ValueError`` unless N >= 3. Used in: rings."""
     _require_units(N, 3)
     return 2 * torch.pi * torch.arange(N, dtype=torch.float64) / N
 
@@ -72,7 +72,7 @@ def head_direction_ring(N: int = 6, J_E: float = 4.0, J_I: float = -2.4, c_ff: f
     J_E is one of :func:`optimal_excitation` and J_I is low enough (:func:`ring_of_equilibria`).
 
     Raises ``ValueError`` unless N >= 3, and for values that are not finite. Source: Ságodi et al., Sec. 3.6.1.
-    Used in: Rings.
+    Used in: rings.
     """
     for name, value in (("J_E", J_E), ("J_I", J_I), ("c_ff", c_ff)):
         if not math.isfinite(value):
@@ -87,7 +87,7 @@ def optimal_excitation(N: int) -> Float[Tensor, " optima"]:
 
         J_E = 2 N / (n - sin(2 pi n / N) / sin(2 pi / N)),      n = 2, ..., N - 2 units active
 
-    Raises ``ValueError`` unless N >= 4. Source: Noorman et al. (2022). Used in: Rings.
+    Raises ``ValueError`` unless N >= 4. Source: Noorman et al. (2022). Used in: rings.
     """
     _require_units(N, 4)
     n = torch.arange(2, N - 1, dtype=torch.float64)
@@ -108,7 +108,7 @@ def ring_of_equilibria(N: int, active: int, J_I: float = -2.4, c_ff: float = 1.0
     :func:`optimal_excitation` (its entry ``active - 2``).
 
     Raises ``ValueError`` unless 2 <= active <= N - 2, and if B is not positive: J_I is then too high for a bump.
-    Source: derived in the chapter. Used in: Rings.
+    Source: derived in the chapter. Used in: rings.
     """
     _require_units(N, 4)
     if not 2 <= active <= N - 2:
@@ -127,7 +127,7 @@ def ring_of_equilibria(N: int, active: int, J_I: float = -2.4, c_ff: float = 1.0
 
 
 def ring_plane(h: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch 2"]:
-    """The ring plane: (2/N) sum_j h_j (cos theta_j, sin theta_j), whose angle is the heading. Used in: Rings."""
+    """The ring plane: (2/N) sum_j h_j (cos theta_j, sin theta_j), whose angle is the heading. Used in: rings."""
     N = h.shape[-1]
     theta = preferred_headings(N)
     return 2 / N * h @ torch.stack([torch.cos(theta), torch.sin(theta)], -1)

@@ -38,7 +38,7 @@ class SmoothAverages:
     is analytic within d of the real axis (d = pi/2 for tanh); the series of a pair like exp(-2 d sqrt(k) / s) at
     least. ``scale`` is the largest s to be expected: it sets both.
 
-    Dimensionless. Used in: Trained reservoirs.
+    Dimensionless. Used in: reservoir.
     """
 
     phi: Callable[[Tensor], Tensor]
@@ -117,7 +117,7 @@ class RectifierAverages:
     """Averages of phi(x) = max(0, x - threshold), in closed form but for one smooth integral over an angle.
 
     P(y_n > -a, y_m > -b) is Plackett's integral over the correlation sin(theta), by 48 Gauss-Legendre nodes.
-    Dimensionless. Used in: Trained reservoirs.
+    Dimensionless. Used in: reservoir.
     """
 
     threshold: float = 0.0
@@ -178,7 +178,7 @@ def feedback_rule(name: str, reach: float, nodes: int) -> tuple[Float[Tensor, " 
 
     ``"uniform"`` on (-1, 1), ``"normal"`` of variance 1, ``"signs"``: +1 or -1. ``reach`` is the largest |target|: how
     much x = w A varies; ``nodes`` is how many a target of size zero needs.
-    Raises ``ValueError`` for another name. Used in: Trained reservoirs.
+    Raises ``ValueError`` for another name. Used in: reservoir.
     """
     if name == "uniform":
         w, p = np.polynomial.legendre.leggauss(nodes + math.ceil(8 * reach))
@@ -199,7 +199,7 @@ def triple_averages(
     """<phi_l phi_l' phi'_n^2> for all l, l', by 24^3 Gauss-Hermite nodes.
 
     Along the axes of the three fields' covariance. To about 1e-6 for a smooth phi, 1e-3 for a rectifier.
-    Used in: Trained reservoirs.
+    Used in: reservoir.
     """
     z, weight = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(24))
     weight = weight / weight.sum()

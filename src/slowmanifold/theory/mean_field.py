@@ -41,7 +41,7 @@ class MeanField:
     """A network trained to hold each of M targets, in the limit of many neurons; ``n`` counts targets from 0.
 
     Leading axes are batch axes, of sets of targets. Dimensionless, time and rates in units of tau; ``s`` is the
-    Laplace variable, i omega on the imaginary axis. Used in: Trained reservoirs.
+    Laplace variable, i omega on the imaginary axis. Used in: reservoir.
     """
 
     targets: Float[Tensor, "*batch M"]
@@ -130,7 +130,7 @@ def single_target(
     """Solve sigma^2 = g^2 <phi^2(w A + sigma y)> for many targets and gains at once, by Newton's method.
 
     Raises what :func:`solve` raises, but not for a spectral radius of 1 or more. Source: Rivkind and Barak, eqs 8-14.
-    Used in: Trained reservoirs.
+    Used in: reservoir.
     """
     target, gain = torch.broadcast_tensors(target, gain)
     if not (gain.isfinite() & (gain > 0)).all():
@@ -180,7 +180,7 @@ def solve(
     Raises ``ValueError`` for a gain or targets that are not allowed, where the spectral radius at a target is 1 or
     more (no fading memory: the open loop does not settle), and for targets that cannot be told apart by a linear
     readout (equal ones; A and -A if phi is odd; 0 if phi(0) = 0); :class:`NoSolution` if the fluctuations have no
-    finite size. Source: Rivkind and Barak, eqs 8-18 and supplement. Used in: Trained reservoirs.
+    finite size. Source: Rivkind and Barak, eqs 8-18 and supplement. Used in: reservoir.
     """
     targets = torch.as_tensor(targets, dtype=torch.float64)
     if targets.ndim == 0 or targets.shape[-1] == 0:
