@@ -49,11 +49,9 @@ def test_the_docstring_of_what_a_chapter_uses_names_the_chapters():
     package = api.modules(PROJECT.root / "src" / "slowmanifold")
     science = [part for part in package if part.name.split(".")[1] in ("networks", "dynamics", "learning", "theory")]
     used = api.uses(PROJECT.chapters.values(), [name for part in science for name in part.names])
-    told = {
-        f"{part.name}.{entry.name}": re.search(r"Used in: ([^.]*)\.", entry.text)
-        for part in science
-        for entry in part.entries
-    }
-    for name, users in used.items():
-        if users and name in told:
-            assert told[name] and " ".join(told[name][1].split()).split(", ") == list(users), name
+    for part in science:
+        for entry in part.entries:
+            if users := used[f"{part.name}.{entry.name}"]:
+                told = re.search(r"Used in: ([^.]*)\.", entry.text)
+                assert told is not None, entry.name
+                assert " ".join(told[1].split()).split(", ") == list(users), entry.name
