@@ -1,6 +1,6 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
-    python book/results/record.py                     all of them, about an hour on one core
+    python book/results/record.py                     all of them, about two hours on one core
     python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
                                                       random_delay, digits
     MNIST=FOLDER python book/results/record.py full_digits
@@ -44,6 +44,12 @@ TRAINED |= {200: ("limit cycle", "rotation 1")}
 SLOW = 1e-3  # the slower of the two learning rates
 SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
+GATED = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1}
+GATED_STARTS = {
+    name: {"structure": structure, "gain": gain}
+    for name, (structure, gain) in STARTS.items()
+    if name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")
+} | {"default": {"structure": "default", "gain": 1.0}}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
@@ -132,21 +138,24 @@ def parts() -> dict:
 
 
 def gated_copy() -> dict:
-    """Copy memory at a delay of 20, a GRU: five starts of its candidates' weights; no search."""
-    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 800, "every": 50}
-    base |= {"delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
-    starts = {name: STARTS[name] for name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")}
-    return together(
-        {"start": start} | run({**base, "structure": structure, "gain": gain}, 3, 7)
-        for start, (structure, gain) in {**starts, "default": ("default", 1.0)}.items()
-    )
+    """Copy memory at a delay of 20, a GRU: five starts of its candidates' weights, three seeds; no search."""
+    base = {**GATED, "steps": 800, "every": 50, "delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
+    return together({"start": name} | run({**base, **start}, 3, 7) for name, start in GATED_STARTS.items())
 
 
 def random_delay() -> dict:
-    """Delays drawn from 30 to 50 for each trial: one GRU that starts from limit cycles, asked after up to 200 steps."""
-    base = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1, "steps": 6000, "every": 100}
-    base |= {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200)}
-    return together([run({**base, "structure": "rotation", "gain": 1.1}, 1, 4)])
+    """Delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds each.
+
+    GRUs from three of the starts of ``gated_copy``, without a search; and the plain network from limit cycles, with the
+    setting that the search chose for it.
+    """
+    base = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
+    tables = []
+    for name in ("limit cycle", "orthogonal 1.1", "default"):
+        tables.append({"start": name} | run({**GATED, **base, **GATED_STARTS[name], "steps": 6000}, 3, 4))
+    structure, gain = STARTS["limit cycle"]
+    plain = {**MEMORY, **base, **chosen()["limit cycle"], "structure": structure, "gain": gain, "steps": 3000}
+    return together([*tables, {"start": "limit cycle"} | run(plain, 3, 4)])
 
 
 def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
