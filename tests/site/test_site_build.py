@@ -183,3 +183,14 @@ def test_a_taken_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
             assert urlopen(address).read() == b"hello"
             server.send_signal(signal.SIGINT)
             assert server.wait(10) == 0
+
+
+def test_a_formula_and_the_punctuation_around_it_stay_on_one_line(tmp_path: Path) -> None:
+    text = "# A chapter\n\nWords ($a$), more ([$b$]), $c$. A $d$ alone, and $e$ (f), $g$\n"
+    build(stage(tmp_path / "staged", text), tmp_path / "html", strict=False)
+    page = (tmp_path / "html" / "book" / "index.html").read_text()
+    plain = page.replace('<span class="math notranslate nohighlight">', "").replace("</span>", "")
+    for held in (r"(\(a\)),", r"([\(b\)]),", r"\(c\)."):
+        assert f'<span class="held">{held}' in plain
+    assert page.count('class="held"') == 3
+    assert r"A \(d\) alone, and \(e\) (f), \(g\)" in plain

@@ -125,20 +125,26 @@ def visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
 
 
 class HoldPunctuation(SphinxTransform):
-    """Keep a formula and the punctuation after it on one line: browsers would break between the two."""
+    """Keep a formula and the punctuation around it on one line: browsers would break between them."""
 
     default_priority = 800  # after quotation marks have become typographic
 
     def apply(self, **kwargs: Any) -> None:
         for formula in list(self.document.findall(nodes.math)):
-            text = formula.next_node(nodes.Text, descend=False, siblings=True)
-            mark = re.match(r"[,.;:!?)\]’”]+", text) if text is not None else None
-            if mark is None or formula.parent.index(text) != formula.parent.index(formula) + 1:
+            parent, place = formula.parent, formula.parent.index(formula)
+            before = parent[place - 1] if place > 0 and isinstance(parent[place - 1], nodes.Text) else ""
+            after = parent[place + 1] if parent[place + 1 :] and isinstance(parent[place + 1], nodes.Text) else ""
+            opening = re.search(r"[(\[‘“]*$", before)[0]
+            closing = re.match(r"[,.;:!?)\]’”]*", after)[0]
+            if not opening and not closing:
                 continue
             held = nodes.inline(classes=["held"])
-            formula.parent.replace(text, nodes.Text(text[mark.end() :]))
-            formula.parent.replace(formula, held)
-            held += [formula, nodes.Text(mark[0])]
+            parent[place] = held
+            held += [nodes.Text(opening), formula, nodes.Text(closing)]
+            if closing:
+                parent[place + 1] = nodes.Text(after[len(closing) :])
+            if opening:
+                parent[place - 1] = nodes.Text(before.removesuffix(opening))
 
 
 class ParallelProofDomain(ProofDomain):
