@@ -38,10 +38,8 @@ class Lines:
         pass
 
     def finished(self, name: str, outcome: Run | Failure) -> None:
-        click.echo(
-            f"{name}: "
-            + (f"failed in cell {outcome.cell}" if isinstance(outcome, Failure) else f"{outcome.seconds:.1f} s")
-        )
+        told = f"failed in cell {outcome.cell}" if isinstance(outcome, Failure) else f"{outcome.seconds:.1f} s"
+        click.echo(f"{name}: {told}")
 
 
 class Bars(Lines):
