@@ -37,7 +37,7 @@ MUTATIONS = [
     Mutation("n off by one", "networks/ring.py", "torch.arange(2, N - 1, ", "torch.arange(3, N, ", "rings"),
     Mutation("gate not applied", "networks/oscillator.py", "(1 - z) * (h - x)", "(h - x)", "limit_cycles"),
     Mutation("transposed Jacobian", "networks/reservoir.py", "@ self.W.mT - v", "@ self.W - v", "reservoir"),
-    Mutation("W for its transpose", "networks/oscillator.py", "_apply(self.W.mT,", "_apply(self.W,", "limit_cycles"),
+    Mutation("W for its transpose", "networks/oscillator.py", "matvec(self.W.mT,", "matvec(self.W,", "limit_cycles"),
     Mutation("g for g squared", "theory/mean_field.py", "beta_1 = gain**2 *", "beta_1 = gain *", "reservoir"),
     Mutation("missing threshold", "networks/reservoir.py", "torch.relu(x - threshold)", "torch.relu(x)", "reservoir"),
     Mutation(
