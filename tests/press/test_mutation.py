@@ -4,6 +4,7 @@ Slow, as each mutation executes its chapter up to the first claim that is contra
 """
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -67,6 +68,15 @@ MUTATIONS = [
         "maintenance",
     ),
 ]
+
+
+PACKAGE = Path(__file__).parents[2] / "src" / "slowmanifold"
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.fault for mutation in MUTATIONS])
+def test_a_mutation_changes_one_place(mutation):
+    """So that one which has lost its place is noticed at once, and not only by ``make mutants``."""
+    assert (PACKAGE / mutation.file).read_text().count(mutation.old) == 1
 
 
 @pytest.mark.slow
