@@ -40,19 +40,9 @@ async () => {
 # Of every figure's pictures: source, whether it is shown, its filter, its widths on the screen and as drawn, and the
 # room that it has on the page. A picture in a line of text, that of a card, may be of any size.
 PICTURES = """
-async () => {
-  const pictures = [...document.images];
-  for (const it of pictures) it.loading = "eager";
-  await Promise.all(pictures.map((it) => it.decode()));
-}
-"""
-
-# Of every figure's pictures: source, whether it is shown, its filter, its width on the screen, and the width due to it:
-# as drawn, or the page's. A picture in a line of text, that of a card, may be of any size.
-PICTURES = """
 () => [...document.querySelectorAll(".bd-article :is(.only-light, .only-dark)")].map((it) => ({
   source: it.src, shown: it.checkVisibility(), frame: !it.hidden, filter: getComputedStyle(it).filter,
-  width: it.clientWidth, drawn: Number(it.getAttribute("width")), room: it.closest("figure")?.clientWidth,
+  width: it.clientWidth, drawn: Number(it.getAttribute("width")), room: it.closest("figure")?.clientWidth ?? null,
 }))
 """
 
@@ -108,7 +98,7 @@ def check_pictures(page: Page, theme: str, scale: float) -> None:
         assert picture["shown"] is (picture["frame"] and f".{theme}" in picture["source"]), picture
         if picture["shown"]:
             assert picture["filter"] == "none", picture
-            if "room" in picture:
+            if picture["room"] is not None:
                 due = max(min(picture["drawn"], picture["room"]), scale * picture["drawn"])
                 assert abs(picture["width"] - due) <= 1, picture
 
