@@ -298,6 +298,7 @@ def words(ax):
     ax.set(xlabel="$x_1^2$", ylabel="two\nlines", xscale="log", xlim=(0.1, 100))
     ax.text(1, 0.5, "label", bbox={"facecolor": mpl.rcParams["axes.facecolor"], "edgecolor": "none", "alpha": 0.8})
     ax.annotate("", (1, 0), (10, 1), arrowprops={"arrowstyle": "->", "color": "C1"})
+    mark_fixed_points(ax, np.array([[1, 0.2], [3, 0.4], [9, 0.6]]), ["stable", "saddle", "unstable"])
     ax.plot([1], [1], "+", color="black", label=r"$\alpha$")
     ax.legend()
 
