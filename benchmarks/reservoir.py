@@ -52,11 +52,11 @@ def answers(response: LinearResponse):
 
 
 def one(near: Linearised):
-    return answers(linear_response(near.apply, near.b, near.c))
+    return answers(linear_response(near))
 
 
 def each(near: Linearised):
-    return [answers(response) for response in linear_responses(near.apply, near.b.expand_as(near.c), near.c)]
+    return [answers(response) for response in linear_responses(near)]
 
 
 def krylov() -> Iterator[Ratio]:

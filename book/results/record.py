@@ -1,8 +1,8 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
-    python book/results/record.py                     all of them, about two hours on one core
+    python book/results/record.py                     all of them, about four hours on one core
     python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
-                                                      random_delay, digits
+                                                      gated_search, random_delay, digits
     MNIST=FOLDER python book/results/record.py full_digits
 
 The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
@@ -50,6 +50,7 @@ GATED_STARTS = {
     for name, (structure, gain) in STARTS.items()
     if name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")
 } | {"default": {"structure": "default", "gain": 1.0}}
+RANDOM_STARTS = GATED_STARTS | {"rotation 0.95": {"structure": "rotation", "gain": 0.95}}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
@@ -58,27 +59,22 @@ EXPONENTS = 24  # of the largest that are written down
 
 def search() -> dict:
     """Learning rate and input scale of each start: the same six settings for all, at a short delay."""
+    base = {**MEMORY, "delays": (30, 30), "tested": (30,), "steps": 200}
     return together(
-        {"start": start}
-        | run(
-            {**MEMORY, "structure": structure, "gain": gain, "delays": (30, 30), "tested": (30,), "steps": 200},
-            2,
-            1,
-            SEARCH,
-        )
+        {"start": start} | run({**base, "structure": structure, "gain": gain}, 2, 1, SEARCH)
         for start, (structure, gain) in STARTS.items()
     )
 
 
-def chosen() -> dict[str, dict[str, float]]:
+def chosen(search: str = "search") -> dict[str, dict[str, float]]:
     """The setting of each start with the highest recall, averaged over the learning curve and the seeds."""
-    table = json.loads((HERE / "search.json").read_text())["runs"]
+    table = json.loads((HERE / f"{search}.json").read_text())["runs"]
     recall = np.array(table["recall"], dtype=float)
     # A network that has solved the task stays there: its last recall stands for the looks that it did not need.
     for row in recall:
         row[np.isnan(row)] = row[~np.isnan(row)][-1]
     settings = {}
-    for start in STARTS:
+    for start in dict.fromkeys(table["start"]):
         scores = {}
         for i in np.flatnonzero(np.array(table["start"]) == start):
             scores.setdefault((table["learning_rate"][i], table["input_scale"][i]), []).append(recall[i].mean())
@@ -143,16 +139,24 @@ def gated_copy() -> dict:
     return together({"start": name} | run({**base, **start}, 3, 7) for name, start in GATED_STARTS.items())
 
 
+def gated_search() -> dict:
+    """As ``search``, for GRUs at delays drawn from 5 to 15 for each trial: the same six settings for each start."""
+    base = {**MEMORY, "cell": "GRU", "delays": (5, 15), "tested": (5, 10, 15)}
+    base |= {"steps": 600, "every": 50, "probe": False}
+    return together({"start": name} | run({**base, **start}, 2, 8, SEARCH) for name, start in RANDOM_STARTS.items())
+
+
 def random_delay() -> dict:
     """Delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds each.
 
-    GRUs from three of the starts of ``gated_copy``, without a search; and the plain network from limit cycles, with the
-    setting that the search chose for it.
+    GRUs from each start, with the setting that ``gated_search`` chose for it; and the plain network from limit cycles,
+    with the one that ``search`` chose.
     """
     base = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
     tables = []
-    for name in ("limit cycle", "orthogonal 1.1", "default"):
-        tables.append({"start": name} | run({**GATED, **base, **GATED_STARTS[name], "steps": 6000}, 3, 4))
+    for name, start in RANDOM_STARTS.items():
+        setting = chosen("gated_search")[name]
+        tables.append({"start": name} | run({**GATED, **base, **start, **setting, "steps": 6000}, 3, 4))
     structure, gain = STARTS["limit cycle"]
     plain = {**MEMORY, **base, **chosen()["limit cycle"], "structure": structure, "gain": gain, "steps": 3000}
     return together([*tables, {"start": "limit cycle"} | run(plain, 3, 4)])
@@ -251,7 +255,7 @@ def record(name: str) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
 
 
-ALL = ("search", "copy_memory", "thousand", "parts", "reset", "gated_copy", "random_delay", "digits")
+ALL = ("search", "copy_memory", "thousand", "parts", "reset", "gated_copy", "gated_search", "random_delay", "digits")
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or ALL:

@@ -148,13 +148,17 @@ class Linearised:
     b: Float[Tensor, " N"]  # w_FB
     c: Float[Tensor, "*states N"]  # R' w_out
 
-    def apply(self, v: Float[Tensor, "*states N"]) -> Float[Tensor, "*states N"]:
+    def apply(self, v: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch N"]:
         """A v."""
         return (self.slope * v) @ self.W.mT - v
 
-    def apply_transposed(self, v: Float[Tensor, "*states N"]) -> Float[Tensor, "*states N"]:
+    def apply_transposed(self, v: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch N"]:
         """A^T v."""
         return self.slope * (v @ self.W) - v
+
+    def single(self) -> "Linearised":
+        """The same in single precision."""
+        return Linearised(*(tensor.float() for tensor in (self.W, self.slope, self.b, self.c)))
 
     def matrix(self, closed: bool) -> Float[Tensor, "N N"]:
         """A, or A + b c^T of the closed loop (eq. 4), as a dense matrix."""
