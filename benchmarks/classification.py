@@ -75,7 +75,7 @@ def main() -> Iterator[Ratio]:
         different = int((found != rule[: len(found)]).any(-1).sum())
         if different:
             raise SystemExit(f"{name} disagrees with the p,q rule on {different} draws of {len(found)}")
-    how = f"one thread, best of 3, a draw; {DRAWS} draws, {LOOPED} of them for the loop"
+    how = f"one thread, best of 3, a draw; {DRAWS:,} draws, {LOOPED:,} of them for the loop"
     for name in ("relu_fixed_points in batches", "p,q rule"):
         loop = "NumPy, one draw at a time", seconds["per-draw loop"]
         yield Ratio("class of a perturbed bounded line attractor", name, seconds[name], *loop, how)

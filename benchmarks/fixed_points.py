@@ -78,7 +78,7 @@ def compare(name: str, W: torch.Tensor, b: torch.Tensor) -> Ratio:
         loop,
         f"processor time a network, one thread, best of {REPEATS}, {len(W)} and {few} networks with "
         f"{found.exists.sum() / len(W):.1f} fixed points each, whose whole Jacobians' eigenvalues alone take LAPACK "
-        f"{1e6 * eigenvalues:.1f} us",
+        f"{1e6 * eigenvalues:.1f} µs",
         AIMS[name][d],
     )
 

@@ -125,7 +125,7 @@ def poles() -> Ratio:
         "mean-field poles of three targets",
         "solve, errors below 1e-8",
         seconds,
-        f"Monte Carlo, {samples} samples, covariances given",
+        f"Monte Carlo, {samples:,} samples, covariances given",
         slow,
         f"processor time, one thread, best of 3; its error is {error:.0e}, and 1e-8 would take about "
         f"{slow * (error / 1e-8) ** 2:.0e} s",
@@ -140,7 +140,7 @@ def phase_diagram() -> Ratio:
     if not torch.allclose(looped, grid.pole[::8, ::8].flatten(), atol=1e-9):
         raise SystemExit("phase diagram: the batch and the loop disagree")
     return Ratio(
-        "phase diagram of one target, 40 x 40 points",
+        "phase diagram of one target, 40 × 40 points",
         "single_target, all points at once",
         batched,
         "the same, one point at a time",

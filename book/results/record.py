@@ -2,7 +2,7 @@
 
     python book/results/record.py                     all of them, about four hours on one core
     python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
-                                                      gated_search, random_delay, digits
+                                                      gated_search, random_delay, random_rivals, digits
     MNIST=FOLDER python book/results/record.py full_digits
 
 The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
@@ -51,6 +51,7 @@ GATED_STARTS = {
     if name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")
 } | {"default": {"structure": "default", "gain": 1.0}}
 RANDOM_STARTS = GATED_STARTS | {"rotation 0.95": {"structure": "rotation", "gain": 0.95}}
+RANDOM = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
 SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
@@ -149,17 +150,24 @@ def gated_search() -> dict:
 def random_delay() -> dict:
     """Delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds each.
 
-    GRUs from each start, with the setting that ``gated_search`` chose for it; and the plain network from limit cycles,
-    with the one that ``search`` chose.
+    GRUs from three of the starts, with the setting of ``gated_copy``, which ``gated_search`` then chose for them too;
+    and the plain network from limit cycles, with the setting that ``search`` chose for it.
     """
-    base = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
     tables = []
-    for name, start in RANDOM_STARTS.items():
-        setting = chosen("gated_search")[name]
-        tables.append({"start": name} | run({**GATED, **base, **start, **setting, "steps": 6000}, 3, 4))
+    for name in ("limit cycle", "orthogonal 1.1", "default"):
+        tables.append({"start": name} | run({**GATED, **RANDOM, **RANDOM_STARTS[name], "steps": 6000}, 3, 4))
     structure, gain = STARTS["limit cycle"]
-    plain = {**MEMORY, **base, **chosen()["limit cycle"], "structure": structure, "gain": gain, "steps": 3000}
+    plain = {**MEMORY, **RANDOM, **chosen()["limit cycle"], "structure": structure, "gain": gain, "steps": 3000}
     return together([*tables, {"start": "limit cycle"} | run(plain, 3, 4)])
+
+
+def random_rivals() -> dict:
+    """As ``random_delay``, GRUs from the other three starts, with the setting that ``gated_search`` chose for each."""
+    tables = []
+    for name in ("identity", "rotation 1", "rotation 0.95"):
+        fixed = {**GATED, **RANDOM, **RANDOM_STARTS[name], **chosen("gated_search")[name], "steps": 6000}
+        tables.append({"start": name} | run(fixed, 3, 4))
+    return together(tables)
 
 
 def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
@@ -255,7 +263,18 @@ def record(name: str) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
 
 
-ALL = ("search", "copy_memory", "thousand", "parts", "reset", "gated_copy", "gated_search", "random_delay", "digits")
+ALL = (
+    "search",
+    "copy_memory",
+    "thousand",
+    "parts",
+    "reset",
+    "gated_copy",
+    "gated_search",
+    "random_delay",
+    "random_rivals",
+)
+ALL += ("digits",)
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or ALL:

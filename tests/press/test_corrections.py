@@ -51,7 +51,7 @@ def test_every_point_is_in_the_list_of_its_paper_once_with_the_way_to_its_box(ch
     two = chapter("two", ("graceful", ["**Sec. 1.** Fourth."]))
     write([one, two], tmp_path)
     lists = {paper: (tmp_path / f"corrections-{paper}.md").read_text() for paper in ("graceful", "signals", "local")}
-    points = {paper: re.findall(r"^: (\w+)\. –\xa0{ref}`(.*?) <(.*)>`$", text, re.M) for paper, text in lists.items()}
+    points = {paper: re.findall(r"^: (\w+)\.\xa0– {ref}`(.*?) <(.*)>`$", text, re.M) for paper, text in lists.items()}
     assert points == {
         "graceful": [
             ("First", "About one", "one-0"),

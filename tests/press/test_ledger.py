@@ -7,7 +7,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from slowmanifold.press.chapters import Failed
-from slowmanifold.press.ledger import Measurement, collect, ledger_page, measurements, powers
+from slowmanifold.press.ledger import Measurement, collect, ledger_page, measurements
 from slowmanifold.press.paper_runs import PaperRun
 
 PAPERS = {
@@ -70,20 +70,6 @@ def test_every_claim_has_a_row_and_the_summary_counts_them(tmp_path):
     text = page(tmp_path, [{"id": id} for id in "abcd"], measured)
     assert list(rows(text)) == ["a", "b", "c", "d"]
     assert "The verdicts on the 4 claims: *holds* 2, *deviates* 1, *open* 1." in text
-
-
-@pytest.mark.parametrize(
-    ("text", "read"),
-    [
-        ("0 ± 1e-14", "0 ± 10⁻¹⁴"),
-        ("-2.5e-07 ± 1.1e-9", "-2.5·10⁻⁷ ± 1.1·10⁻⁹"),
-        ("> 1e+06", "> 10⁶"),
-        ("<dd>3e-5</dd>", "<dd>3·10⁻⁵</dd>"),
-        ("0.25, 1000, e-3, one1e-3", "0.25, 1000, e-3, one1e-3"),
-    ],
-)
-def test_powers_of_ten_are_raised_and_nothing_else_is_touched(text, read):
-    assert powers(text) == read
 
 
 def test_the_rows_come_in_the_order_of_the_papers_under_their_sections(tmp_path):

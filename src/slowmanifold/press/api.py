@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from slowmanifold.press.chapters import Chapter
 
 WIDTH = 77  # of a signature, so that it fits its box on a desk
-USED = re.compile(r"\s*\bUsed in: [^.]*\.")  # what the page says with links
+USED = re.compile(r"\s*\bUsed in: ([^.]*)\.")  # what the page says with links
 FLOORS = ("networks", "dynamics", "theory", "learning", "sweep", "claims", "figures")
 
 
@@ -127,7 +127,7 @@ def prose(text: str) -> str:
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.splitlines()
         if all(line.startswith("    ") for line in lines):
-            paragraphs.append("\n".join(["```text", *(line[4:] for line in lines), "```"]))
+            paragraphs.append("\n".join(["```text", *(line[4:].replace("``", "") for line in lines), "```"]))
         else:
             # Outside code a dollar or an asterisk of a docstring is one, and nothing of MyST's.
             parts = re.split(r"(``.*?``(?!`))", paragraph, flags=re.DOTALL)
@@ -138,16 +138,21 @@ def prose(text: str) -> str:
     return "\n\n".join(paragraphs)
 
 
-def described(entry: Entry, name: str, level: int, users: Iterable[str]) -> Iterator[str]:
-    """The lines of an entry: heading, signature, docstring, the chapters that import it, and its members."""
+def described(entry: Entry, name: str, level: int, users: Iterable[str], chapters: Collection[str]) -> Iterator[str]:
+    """The lines of an entry: heading, signature, docstring, the chapters that use it, and its members.
+
+    Those are the ones that import it; without any, those of the ``chapters`` that its docstring names.
+    """
     title = name.rpartition(".")[2] if level == 3 else ".".join(name.split(".")[-2:])
     yield from (f"({anchor(name)})=", f"{'#' * level} {prose(title)}", "", "```python", entry.signature, "```", "")
     users = list(users)
+    if not users and (told := USED.search(entry.text)):
+        users = [user for user in re.split(r",\s+", told[1]) if user in chapters]
     yield from (prose(USED.sub("", entry.text) if users else entry.text), "")
     if users:
         yield from ("Used in: " + ", ".join(f"[](./{user})" for user in users) + ".", "")
     for member in entry.members:
-        yield from described(member, f"{name}.{member.name}", level + 1, ())
+        yield from described(member, f"{name}.{member.name}", level + 1, (), chapters)
 
 
 def page(found: Iterable[Module], used: Mapping[str, list[str]]) -> str:
@@ -160,10 +165,11 @@ def page(found: Iterable[Module], used: Mapping[str, list[str]]) -> str:
         "leading axes are batch axes, random draws take a generator, and bad input raises `ValueError`.",
         "",
     ]
+    chapters = {chapter for users in used.values() for chapter in users}
     for part in found:
         title = prose(part.name.partition(".")[2])
         lines += [f"({anchor(part.name)})=", f"## {title}", "", prose(part.text), ""]
         for entry in part.entries:
             name = f"{part.name}.{entry.name}"
-            lines += described(entry, name, 3, used.get(name, ()))
+            lines += described(entry, name, 3, used.get(name, ()), chapters)
     return "\n".join(lines)

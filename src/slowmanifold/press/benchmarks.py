@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from slowmanifold.press.typography import signs
+
 TITLE = "# How fast it is\n\n"
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
@@ -47,10 +49,10 @@ def row(told: Mapping[str, Any]) -> str:
     aim = "" if told["aim"] is None else f" (aim: {told['aim']:g})"
     cells = (
         told["what"],
-        f"{told['ours']}: {duration(told['seconds'])}",
+        f"{signs(told['ours'])}: {duration(told['seconds'])}",
         f"{told['theirs']}: {duration(told['their_seconds'])}",
         f"{ratio:,.{0 if ratio >= 10 else 1}f}{aim}",
-        told["how"],
+        signs(told["how"]),
     )
     return f"| {' | '.join(map(cell, cells))} |"
 
@@ -64,4 +66,4 @@ def duration(seconds: float) -> str:
     """Three digits and the unit that suits them."""
     seconds = float(f"{seconds:.3g}")  # rounded first: what rounds up to a whole unit is told in that unit
     scale, unit = next((pair for pair in UNITS if seconds >= pair[0]), UNITS[-1])
-    return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / scale:.3g}\N{NO-BREAK SPACE}{unit}"

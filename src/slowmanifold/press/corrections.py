@@ -73,5 +73,5 @@ def listing(found: Iterable[Correction], paper: str) -> str:
     own = sorted((one for one in found if one.paper == paper), key=lambda one: one.order)
     places: dict[str, list[str]] = {}
     for one in own:  # the dash stays with the title after it
-        places.setdefault(one.where, []).append(f": {one.text} –\N{NO-BREAK SPACE}{{ref}}`{one.title} <{one.box}>`\n")
+        places.setdefault(one.where, []).append(f": {one.text}\N{NO-BREAK SPACE}– {{ref}}`{one.title} <{one.box}>`\n")
     return "\n".join(line for where, points in places.items() for line in (where, *points)) + "\n"

@@ -16,7 +16,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import ReferenceRole
 
-from slowmanifold.press.ledger import Measurement, powers
+from slowmanifold.press.ledger import Measurement
+from slowmanifold.press.typography import signs
 
 FILE = "evidence.json"
 
@@ -72,7 +73,7 @@ class MeasuredRole(ClaimRole):
 
     def words(self, measured: Any) -> str:
         """The measured value in Python's format, with powers of ten as one writes them."""
-        return powers(format(measured, self.text.partition(":")[2])).replace("-", "−")
+        return signs(format(measured, self.text.partition(":")[2]))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from slowmanifold.press import outline
 from slowmanifold.press.chapters import Failed
 from slowmanifold.press.execute import measured
 from slowmanifold.press.paper_runs import PaperRun
+from slowmanifold.press.typography import signs, typeset
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -83,19 +81,9 @@ def entries(
     return {name: Entry(record, measurements.get(name), told.get(name)) for name, record in records.items()}
 
 
-def powers(text: str) -> str:
-    """``text`` with its powers of ten as one writes them: 10⁻⁶ for 1e-06, 2.5·10⁻⁷ for 2.5e-07."""
-
-    def written(number: re.Match[str]) -> str:
-        factor = "" if number[1] == "1" else f"{number[1]}·"
-        return f"{factor}10{str(int(number[2])).translate(RAISED)}"
-
-    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]\d+)\b", written, text)
-
-
 def result(value: float | bool | str, verdict: str) -> str:
     """A measured value, or the words that stand for it, with its verdict."""
-    text = value if isinstance(value, str) else powers(as_text(value))
+    text = value if isinstance(value, str) else signs(as_text(value))
     return f'{text} <span class="claim-verdict claim-{verdict}">{verdict}</span>'
 
 
@@ -104,9 +92,9 @@ def row(entry: Entry) -> str:
     record, measurement, run = entry.record, entry.measurement, entry.run
     chapter = measurement.chapter if measurement else ""
     name = f'<a href="{chapter}.html#claim-{record.id}">{record.id}</a>' if measurement else record.id
-    expected = html.escape(powers(str(record.expectation)))
+    expected = signs(html.escape(str(record.expectation)))
     if record.instead is not None:
-        expected += f'<br><span class="claim-instead">we find {html.escape(powers(str(record.instead)))}</span>'
+        expected += f'<br><span class="claim-instead">we find {signs(html.escape(str(record.instead)))}</span>'
     here = result(measurement.measured if measurement else "not yet", entry.verdict)
     there = result(run.claims[record.id], entry.paper_verdict) if run else "not recorded"
     if entry.scale == "differs":
@@ -116,7 +104,7 @@ def row(entry: Entry) -> str:
     cells = [
         f'<th scope="row">{name}</th>',
         f"<td>{html.escape(record.where)}</td>",
-        f"<td>{with_maths(record.says)}</td>",
+        f"<td>{typeset(with_maths(record.says))}</td>",
         f"<td>{expected}</td>",
         f"<td>{here}</td>",
         f"<td>{there}</td>",

@@ -17,8 +17,8 @@ from slowmanifold.press import api
 from slowmanifold.press.chapters import FORMAT, Chapter, with_values
 from slowmanifold.press.execute import RECORD, code_cells
 from slowmanifold.press.keys import short
-from slowmanifold.press.ledger import powers
 from slowmanifold.press.paper_runs import PaperRun
+from slowmanifold.press.typography import typeset
 
 FILES = "files"
 GLUE = "application/papermill.record/"
@@ -88,7 +88,7 @@ def fill(page: NotebookNode, executed: NotebookNode, record: Mapping[str, Any], 
             if "claim" not in told:
                 cell.outputs.append(output)
             else:
-                row = {**output.data, "text/html": powers(output.data["text/html"])}
+                row = {**output.data, "text/html": typeset(output.data["text/html"])}
                 cell.outputs.append(NotebookNode({**output, "data": row}))
                 cell.outputs.append(glue(told["claim"]))
     page.cells = filled
@@ -135,7 +135,7 @@ def strip(record: Mapping[str, Any], told: Mapping[str, Any], lines: list[int], 
         f"lines {lines[0]}–{lines[1]} at `{record['commit']}`",
         f"{record['profile']}: {in_words(record['parameters'])}",
         f"seed {seed}" if seed is not None else "no random draw",
-        f"{run.metadata.papermill['duration']:.1f} s",
+        f"{run.metadata.papermill['duration']:.1f}\N{NO-BREAK SPACE}s",
     ]
     return " · ".join(parts)
 

@@ -23,8 +23,11 @@ from sphinx.application import Sphinx
 from sphinx.domains.std import StandardDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.writers.html5 import HTML5Translator
 from sphinx_proof.domain import ProofDomain
+
+from slowmanifold.press.typography import signs
 
 # They load scripts from elsewhere or ask other sites: the book stands alone.
 OUTSIDERS = {"sphinx_thebe", "sphinx_comments", "sphinx.ext.intersphinx"}
@@ -147,6 +150,17 @@ class HoldPunctuation(SphinxTransform):
                 parent[place - 1] = nodes.Text(before.removesuffix(opening))
 
 
+class SetMeasuredValues(SphinxPostTransform):
+    """Give the measured values in the text their powers of ten and minus signs."""
+
+    default_priority = 6  # right after myst-nb has put in those of other pages
+
+    def run(self, **kwargs: Any) -> None:
+        for pasted in self.document.findall(nodes.inline):
+            if "pasted-text" in pasted["classes"]:
+                pasted.children = [nodes.Text(signs(pasted.astext()))]
+
+
 class ParallelProofDomain(ProofDomain):
     """sphinx-proof's domain for parallel reading: its records lie in the environment, where it merges them itself."""
 
@@ -226,6 +240,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(nodes.citation, override=True, html=(visit_citation, HTML5Translator.depart_citation))
     app.add_transform(PairFigures)
     app.add_transform(HoldPunctuation)
+    app.add_post_transform(SetMeasuredValues)
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
     app.set_html_assets_policy("always")  # claims bring mathematics that Sphinx does not see, also into the ledger
     app.connect("build-finished", ship_mathematics)

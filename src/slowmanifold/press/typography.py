@@ -1,0 +1,39 @@
+"""Numbers and words of measured claims as one sets them: the sources have Python's signs."""
+
+from __future__ import annotations
+
+import re
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+TAG = re.compile(r"(<[^>]*>)")
+FORMULA = re.compile(r"(\\\(.*?\\\))", re.DOTALL)
+HELD = re.compile(r"([(\[‘“]*)(\\\(.*?\\\))([,.;:!?)\]’”]*)", re.DOTALL)
+
+
+def powers(text: str) -> str:
+    """``text`` with its powers of ten as one writes them: 10⁻⁶ for 1e-06, 2.5·10⁻⁷ for 2.5e-07."""
+
+    def written(number: re.Match[str]) -> str:
+        factor = "" if number[1] == "1" else f"{number[1]}·"
+        return f"{factor}10{str(int(number[2])).translate(RAISED)}"
+
+    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]\d+)\b", written, text)
+
+
+def signs(text: str) -> str:
+    """``text`` with its powers of ten, minus signs before numbers, apostrophes, and equations beside their numbers."""
+    text = re.sub(r"\b(eqs?\.|Fig\.|Figs\.|Sec\.) (?=\d)", "\\1\N{NO-BREAK SPACE}", text)
+    text = re.sub(r"(?<![\w.)\]])-(?=\d)", "−", powers(text))
+    return re.sub(r"(?<=\w)(?:'|&#x27;)(?=\w)", "’", text)
+
+
+def typeset(fragment: str) -> str:
+    """HTML with the ``signs`` of its words, and each formula on one line with the punctuation beside it."""
+    parts = TAG.split(fragment)
+    for i in range(0, len(parts), 2):
+        words = FORMULA.split(parts[i])
+        words[::2] = map(signs, words[::2])
+        parts[i] = HELD.sub(
+            lambda found: f'<span class="held">{found[0]}</span>' if found[1] or found[3] else found[0], "".join(words)
+        )
+    return "".join(parts)
