@@ -2,6 +2,7 @@
 
 import pytest
 
+from slowmanifold.claims import with_maths
 from slowmanifold.press.typography import powers, signs, typeset
 
 
@@ -33,8 +34,9 @@ def test_minus_signs_and_apostrophes_are_typographic(text, read):
 
 
 def test_formulas_stay_as_they_are_and_hold_their_punctuation():
-    assert typeset(r"NumPy's -1 (\(f&#x27;-1\)), \(x\) or \(y\).") == (
-        r'NumPy’s −1 <span class="held">(\(f&#x27;-1\)),</span> \(x\) or <span class="held">\(y\).</span>'
+    prime, x, y = map(with_maths, ("$f'-1$", "$x$", "$y$"))
+    assert typeset(with_maths("NumPy's -1 ($f'-1$), $x$ or $y$: -2")) == (
+        f'NumPy’s −1 <span class="held">({prime}),</span> {x} or <span class="held">{y}:</span> −2'
     )
 
 

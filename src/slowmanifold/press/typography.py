@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-TAG = re.compile(r"(<[^>]*>)")
-FORMULA = re.compile(r"(\\\(.*?\\\))", re.DOTALL)
-HELD = re.compile(r"([(\[‘“]*)(\\\(.*?\\\))([,.;:!?)\]’”]*)", re.DOTALL)
+FORMULA = r'<span class="math [^>]*>.*?</span>'
+MARKUP = re.compile(rf"({FORMULA}|<[^>]*>)", re.DOTALL)
+HELD = re.compile(rf"([(\[‘“]*)({FORMULA})([,.;:!?)\]’”]*)", re.DOTALL)
 
 
 def powers(text: str) -> str:
@@ -29,11 +29,10 @@ def signs(text: str) -> str:
 
 def typeset(fragment: str) -> str:
     """HTML with the ``signs`` of its words, and each formula on one line with the punctuation beside it."""
-    parts = TAG.split(fragment)
-    for i in range(0, len(parts), 2):
-        words = FORMULA.split(parts[i])
-        words[::2] = map(signs, words[::2])
-        parts[i] = HELD.sub(
-            lambda found: f'<span class="held">{found[0]}</span>' if found[1] or found[3] else found[0], "".join(words)
-        )
-    return "".join(parts)
+
+    def held(found: re.Match[str]) -> str:
+        return f'<span class="held">{found[0]}</span>' if found[1] or found[3] else found[0]
+
+    parts = MARKUP.split(fragment)
+    parts[::2] = map(signs, parts[::2])
+    return HELD.sub(held, "".join(parts))
