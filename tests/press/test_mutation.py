@@ -44,7 +44,7 @@ MUTATIONS = [
     Mutation(
         "product for quotient", "dynamics/lyapunov.py", "(volume.abs() / size)", "(volume.abs() * size)", "limit_cycles"
     ),
-    Mutation("sign of the feedback", "dynamics/response.py", "closed[0] += self.b", "closed[0] -= self.b", "reservoir"),
+    Mutation("sign of the feedback", "dynamics/response.py", "self.A + torch", "self.A - torch", "reservoir"),
     Mutation("wrong exponent", "theory/mean_field.py", "(gain / sigma) ** 2 *", "(gain / sigma) ** 1 *", "reservoir"),
     Mutation(
         "sign of the target",
