@@ -2,7 +2,7 @@
 
     python book/results/record.py                     all of them, about four hours on one core
     python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
-                                                      gated_search, random_delay, random_rivals, digits
+                                                      gated_search, random_delay, random_rivals, random_plain, digits
     MNIST=FOLDER python book/results/record.py full_digits
 
 The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
@@ -170,6 +170,16 @@ def random_rivals() -> dict:
     return together(tables)
 
 
+def random_plain() -> dict:
+    """As ``random_delay``, plain networks from all other starts, with the setting that ``search`` chose for each."""
+    tables = []
+    for name, (structure, gain) in STARTS.items():
+        fixed = {**MEMORY, **RANDOM, **chosen()[name], "structure": structure, "gain": gain, "steps": 3000}
+        if name != "limit cycle":
+            tables.append({"start": name} | run(fixed, 3, 4))
+    return together(tables)
+
+
 def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
     """Permuted 8 x 8 digits: two settings each, chosen on the validation images, then three seeds and the test."""
     base = {"split": split, "parameters": 18000, "batch": 64, "steps": steps, "every": every, "dt": 0.076}
@@ -273,8 +283,9 @@ ALL = (
     "gated_search",
     "random_delay",
     "random_rivals",
+    "random_plain",
+    "digits",
 )
-ALL += ("digits",)
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or ALL:
