@@ -10,20 +10,16 @@ MARKUP = re.compile(rf"({FORMULA}|<[^>]*>)", re.DOTALL)
 HELD = re.compile(rf"([(\[‘“]*)({FORMULA})([,.;:!?)\]’”]*)", re.DOTALL)
 
 
-def powers(text: str) -> str:
-    """``text`` with its powers of ten as one writes them: 10⁻⁶ for 1e-06, 2.5·10⁻⁷ for 2.5e-07."""
+def signs(text: str) -> str:
+    """``text`` as one sets it: 10⁻⁶ for 1e-06, 2.5·10⁻⁷ for 2.5e-07, minus signs, apostrophes, "eq. 3" on one line."""
 
-    def written(number: re.Match[str]) -> str:
+    def power(number: re.Match[str]) -> str:
         factor = "" if number[1] == "1" else f"{number[1]}·"
         return f"{factor}10{str(int(number[2])).translate(RAISED)}"
 
-    return re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]\d+)\b", written, text)
-
-
-def signs(text: str) -> str:
-    """``text`` with its powers of ten, minus signs before numbers, apostrophes, and equations beside their numbers."""
+    text = re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]\d+)\b", power, text)
     text = re.sub(r"\b(eqs?\.|Fig\.|Figs\.|Sec\.) (?=\d)", "\\1\N{NO-BREAK SPACE}", text)
-    text = re.sub(r"(?<![\w.)\]])-(?=\d)", "−", powers(text))
+    text = re.sub(r"(?<![\w.)\]])-(?=\d)", "−", text)
     return re.sub(r"(?<=\w)(?:'|&#x27;)(?=\w)", "’", text)
 
 
