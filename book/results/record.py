@@ -41,7 +41,8 @@ STARTS = {
 STEPS = {50: 600, 100: 600, 200: 300}
 TRAINED = {50: tuple(STARTS), 100: ("limit cycle", "rotation 1", "orthogonal 1.1", "orthogonal 1")}
 TRAINED |= {200: ("limit cycle", "rotation 1")}
-SLOW = 1e-3  # the slower of the two learning rates
+RATES = [1e-3, 3e-3]  # of learning
+SLOW = RATES[0]
 SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 GATED = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1}
@@ -52,7 +53,7 @@ GATED_STARTS = {
 } | {"default": {"structure": "default", "gain": 1.0}}
 RANDOM_STARTS = GATED_STARTS | {"rotation 0.95": {"structure": "rotation", "gain": 0.95}}
 RANDOM = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
-SEARCH = {"learning_rate": [1e-3, 3e-3], "input_scale": [0.03, 0.1, 0.45]}
+SEARCH = {"learning_rate": RATES, "input_scale": [0.03, 0.1, 0.45]}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
 EXPONENTS = 24  # of the largest that are written down
@@ -148,21 +149,18 @@ def gated_search() -> dict:
 
 
 def random_delay() -> dict:
-    """Delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds each.
+    """GRUs at delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds each.
 
-    GRUs from three of the starts, with the setting of ``gated_copy``, which ``gated_search`` then chose for them too;
-    and the plain network from limit cycles, with the setting that ``search`` chose for it.
+    Three of the starts, with the setting of ``gated_copy``, which ``gated_search`` then chose for them too.
     """
-    tables = []
-    for name in ("limit cycle", "orthogonal 1.1", "default"):
-        tables.append({"start": name} | run({**GATED, **RANDOM, **RANDOM_STARTS[name], "steps": 6000}, 3, 4))
-    structure, gain = STARTS["limit cycle"]
-    plain = {**MEMORY, **RANDOM, **chosen()["limit cycle"], "structure": structure, "gain": gain, "steps": 3000}
-    return together([*tables, {"start": "limit cycle"} | run(plain, 3, 4)])
+    return together(
+        {"start": name} | run({**GATED, **RANDOM, **RANDOM_STARTS[name], "steps": 6000}, 3, 4)
+        for name in ("limit cycle", "orthogonal 1.1", "default")
+    )
 
 
 def random_rivals() -> dict:
-    """As ``random_delay``, GRUs from the other three starts, with the setting that ``gated_search`` chose for each."""
+    """As ``random_delay``, from the other three starts, with the setting that ``gated_search`` chose for each."""
     tables = []
     for name in ("identity", "rotation 1", "rotation 0.95"):
         fixed = {**GATED, **RANDOM, **RANDOM_STARTS[name], **chosen("gated_search")[name], "steps": 6000}
@@ -171,19 +169,19 @@ def random_rivals() -> dict:
 
 
 def random_plain() -> dict:
-    """As ``random_delay``, plain networks from all other starts, with the setting that ``search`` chose for each."""
+    """As ``random_delay``, networks without gates: every start, with the input scale that ``search`` chose for it."""
     tables = []
     for name, (structure, gain) in STARTS.items():
-        fixed = {**MEMORY, **RANDOM, **chosen()[name], "structure": structure, "gain": gain, "steps": 3000}
-        if name != "limit cycle":
-            tables.append({"start": name} | run(fixed, 3, 4))
+        fixed = {**MEMORY, **RANDOM, "structure": structure, "gain": gain, "steps": 3000}
+        fixed["input_scale"] = chosen()[name]["input_scale"]
+        tables.append({"start": name} | run(fixed, 3, 4, {"learning_rate": RATES}))
     return together(tables)
 
 
 def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
     """Permuted 8 x 8 digits: two settings each, chosen on the validation images, then three seeds and the test."""
     base = {"split": split, "parameters": 18000, "batch": 64, "steps": steps, "every": every, "dt": 0.076}
-    rnn = {"learning_rate": [1e-3, 3e-3]}
+    rnn = {"learning_rate": RATES}
     own = {"structure": "default", "gain": 1.0, "input_scale": 1.0}
     networks = {
         "limit cycle": ({"cell": "tanh", "structure": "rotation", "gain": 1.1, "input_scale": 0.1}, rnn),
