@@ -2,7 +2,8 @@
 
     python book/results/record.py                     all of them, about four hours on one core
     python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
-                                                      gated_search, random_delay, random_rivals, random_plain, digits
+                                                      gated_search, random_delay, random_rivals, random_plain,
+                                                      authors_copy, authors_search, authors_random, digits
     MNIST=FOLDER python book/results/record.py full_digits
 
 The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
@@ -51,10 +52,13 @@ GATED_STARTS = {
     for name, (structure, gain) in STARTS.items()
     if name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")
 } | {"default": {"structure": "default", "gain": 1.0}}
+AUTHORS = {"structure": "slow rotation", "gain": 1.5}  # their GRU: all pairs oscillate; at 1.1 and any angle, a fifth
 RANDOM_STARTS = GATED_STARTS | {"rotation 0.95": {"structure": "rotation", "gain": 0.95}}
 RANDOM = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
 SEARCH = {"learning_rate": RATES, "input_scale": [0.03, 0.1, 0.45]}
+SHORT = {**MEMORY, "cell": "GRU", "delays": (5, 15), "tested": (5, 10, 15), "steps": 600, "every": 50, "probe": False}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
+TWENTY = {**GATED, "steps": 800, "every": 50, "delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
 EXPONENTS = 24  # of the largest that are written down
 
@@ -137,15 +141,12 @@ def parts() -> dict:
 
 def gated_copy() -> dict:
     """Copy memory at a delay of 20, a GRU: five starts of its candidates' weights, three seeds; no search."""
-    base = {**GATED, "steps": 800, "every": 50, "delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
-    return together({"start": name} | run({**base, **start}, 3, 7) for name, start in GATED_STARTS.items())
+    return together({"start": name} | run({**TWENTY, **start}, 3, 7) for name, start in GATED_STARTS.items())
 
 
 def gated_search() -> dict:
     """As ``search``, for GRUs at delays drawn from 5 to 15 for each trial: the same six settings for each start."""
-    base = {**MEMORY, "cell": "GRU", "delays": (5, 15), "tested": (5, 10, 15)}
-    base |= {"steps": 600, "every": 50, "probe": False}
-    return together({"start": name} | run({**base, **start}, 2, 8, SEARCH) for name, start in RANDOM_STARTS.items())
+    return together({"start": name} | run({**SHORT, **start}, 2, 8, SEARCH) for name, start in RANDOM_STARTS.items())
 
 
 def random_delay() -> dict:
@@ -176,6 +177,22 @@ def random_plain() -> dict:
         fixed["input_scale"] = chosen()[name]["input_scale"]
         tables.append({"start": name} | run(fixed, 3, 4, {"learning_rate": RATES}))
     return together(tables)
+
+
+def authors_copy() -> dict:
+    """As ``gated_copy``, from the authors' start."""
+    return together([{"start": "authors"} | run({**TWENTY, **AUTHORS}, 3, 7)])
+
+
+def authors_search() -> dict:
+    """As ``gated_search``, from the authors' start."""
+    return together([{"start": "authors"} | run({**SHORT, **AUTHORS}, 2, 8, SEARCH)])
+
+
+def authors_random() -> dict:
+    """As ``random_delay``, from the authors' start, with the setting that ``authors_search`` chose for it."""
+    fixed = {**GATED, **RANDOM, **AUTHORS, **chosen("authors_search")["authors"], "steps": 6000}
+    return together([{"start": "authors"} | run(fixed, 3, 4)])
 
 
 def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
@@ -282,6 +299,9 @@ ALL = (
     "random_delay",
     "random_rivals",
     "random_plain",
+    "authors_copy",
+    "authors_search",
+    "authors_random",
     "digits",
 )
 

@@ -17,7 +17,7 @@ def start(structure, gain, cell=torch.nn.RNN, units=64, input_scale=0.1, seed=0)
     return initialise_(core, structure, gain, input_scale, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("structure", ["rotation", "orthogonal", "identity"])
+@pytest.mark.parametrize("structure", ["rotation", "slow rotation", "orthogonal", "identity"])
 @pytest.mark.parametrize("gain", [0.95, 1.0, 1.1])
 def test_matched_starts_stretch_every_vector_by_the_gain(structure, gain):
     W = start(structure, gain).weight_hh_l0
@@ -30,6 +30,23 @@ def test_rotations_are_blocks_and_orthogonal_matrices_are_not():
     assert start("orthogonal", 1.1).weight_hh_l0[~blocks].abs().min() > 0
 
 
+def test_slow_rotations_turn_within_the_authors_range():
+    W = start("slow rotation", 1.5, units=400).weight_hh_l0
+    angles = torch.atan2(W[1::2, ::2].diagonal(), W[::2, ::2].diagonal())
+    assert math.pi / 21 <= angles.min() < 0.2
+
+
+@pytest.mark.parametrize(("structure", "gain", "share"), [("slow rotation", 1.5, 1.0), ("rotation", 1.1, 0.198)])
+def test_rotations_of_a_gru_are_limit_cycles_where_the_docstring_says(structure, gain, share):
+    """The origin repels in the pairs that oscillate, those with cos > (3 - gain^2) / 2 gain."""
+    core = start(structure, gain, torch.nn.GRU, units=4000)
+    cos = core.weight_hh_l0[-4000:].diagonal()[::2] / (2 * gain)
+    oscillates = gain > (cos**2 + 3).sqrt() - cos
+    multiplier = (1 + gain * torch.complex(cos, (1 - cos**2).clamp(min=0).sqrt())).abs() / 2
+    assert torch.equal(oscillates, multiplier > 1)
+    assert oscillates.double().mean().item() == pytest.approx(share, abs=0.03)
+
+
 def test_glorot_and_input_weights_have_the_variances_they_say():
     core = start("glorot", 1.0, units=400)
     assert core.weight_hh_l0.var().item() == pytest.approx(1 / 400, rel=0.02)
@@ -39,7 +56,7 @@ def test_glorot_and_input_weights_have_the_variances_they_say():
         )
 
 
-@pytest.mark.parametrize("structure", ["rotation", "orthogonal", "identity", "glorot"])
+@pytest.mark.parametrize("structure", ["rotation", "slow rotation", "orthogonal", "identity", "glorot"])
 def test_a_gru_moves_half_the_way_of_the_tanh_network(structure):
     core = start(structure, 1.1, torch.nn.GRU)
     step = Recurrent(core, 9, torch.Generator()).under(torch.zeros(10))

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from slowmanifold.dynamics.lyapunov import Tangent
 from slowmanifold.networks.cornn import CoRNN
-from slowmanifold.networks.initialisation import limit_cycle_
+from slowmanifold.networks.initialisation import AUTHORS_ANGLES, limit_cycle_
 from slowmanifold.networks.oscillator import TanhRNN
 
-STRUCTURES = ("rotation", "orthogonal", "identity", "glorot")
+STRUCTURES = ("rotation", "slow rotation", "orthogonal", "identity", "glorot")
 RESETS = ("phases", "amplitudes")
 
 
@@ -132,14 +132,16 @@ def initialise_(
 
     Recurrent weights are ``gain`` times
 
-        "rotation"    2 x 2 rotations on the diagonal, angles uniform on (0, 2 pi): limit cycles for gains above 1
-        "orthogonal"  uniform (Haar) on the orthogonal matrices
-        "identity"    the identity
-        "glorot"      independent normal entries of variance 1/d
+        "rotation"       2 x 2 rotations on the diagonal, angles uniform on (0, 2 pi): limit cycles for gains above 1
+        "slow rotation"  the same, angles uniform on the authors' range (pi/21, pi/3.8)
+        "orthogonal"     uniform (Haar) on the orthogonal matrices
+        "identity"       the identity
+        "glorot"         independent normal entries of variance 1/d
 
     Input weights are normal with standard deviation ``input_scale``; biases zero. In a GRU the recurrent weights are
-    the candidate's, twice as large, and those of the gates are zero: a network of half the speed, see
-    ``limit_cycle_``.
+    the candidate's, twice as large, and those of the gates are zero: a network that goes half of the tanh network's
+    step, see ``limit_cycle_``. There a rotation of gain alpha by theta is a limit cycle only beyond
+    alpha = sqrt(cos^2 theta + 3) - cos theta.
 
     Raises ``ValueError`` for an unknown structure, gains or scales that are not positive and odd sizes of rotations.
     Source: the limit cycles: Park, slides, "Block diagonal initialization". Used in: long_memory.
@@ -149,9 +151,9 @@ def initialise_(
     for name, value in (("gain", gain), ("input_scale", input_scale)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: positive numbers")
-    limit_cycle_(core, generator, alpha=gain, theta=(0.0, 2 * math.pi))
+    limit_cycle_(core, generator, gain, AUTHORS_ANGLES if structure == "slow rotation" else (0.0, 2 * math.pi))
     d = core.hidden_size
-    if structure != "rotation":
+    if "rotation" not in structure:
         gain = 2 * gain if isinstance(core, nn.GRU) else gain
         W = core.weight_hh_l0[-d:]
         W.zero_()
