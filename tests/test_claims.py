@@ -379,6 +379,8 @@ def test_the_row_escapes_what_the_record_says():
     [
         (Expectation(expect=0.25, within=0.01), "0.25 ± 0.01"),
         (Expectation(expect=-2.0, within=0.0), "-2 exactly"),
+        (Expectation(expect=0.1478220707, within=1e-8), "0.147822071 ± 1e-08"),
+        (Expectation(expect=0.0, within=1.25), "0 ± 1.25"),
         (Expectation(above=1e-9), "> 1e-09"),
         (Expectation(above=1.0, below=2.0), "> 1 and < 2"),
         (Expectation(statement=True), "true"),
@@ -386,3 +388,9 @@ def test_the_row_escapes_what_the_record_says():
 )
 def test_an_expectation_in_words(expectation, text):
     assert str(expectation) == text
+
+
+def test_a_measured_value_has_as_many_digits_as_its_tolerance_asks_for():
+    assert as_text(0.14782207074, 1e-8) == "0.147822071"
+    assert as_text(0.14782207074, 0.1) == as_text(0.14782207074) == "0.147822"
+    assert [as_text(value, 1e-9) for value in (float("nan"), 0.0, True)] == ["nan", "0", "true"]

@@ -2,7 +2,8 @@
 
 A record says what a paper claims, the value that follows from it and the tolerance, and the status that we recorded:
 
-- ``holds``: true as printed. ``corrected``: true once a misprint is mended (the note says which).
+- ``holds``: true as printed. ``corrected``: true once a misprint is mended or a missing condition supplied (the note
+  says which).
 - ``deviates``: we could not confirm it; ``instead`` gives what we find.
 - ``open``: nobody has measured it yet.
 
@@ -85,7 +86,7 @@ class Expectation:
         if self.statement:
             return "true"
         if self.expect is not None:
-            return f"{self.expect:.6g}" + (f" ± {self.within:.2g}" if self.within else " exactly")
+            return as_text(self.expect, self.within) + (f" ± {self.within:.3g}" if self.within else " exactly")
         return " and ".join(
             f"{sign} {bound:.6g}" for sign, bound in ((">", self.above), ("<", self.below)) if bound is not None
         )
@@ -119,6 +120,11 @@ class Record:
         if self.instead is not None:
             return f"{self.instead}, paper {self.expectation}"
         return f"not {self.expectation}" if self.status == "deviates" else str(self.expectation)
+
+    @property
+    def within(self) -> float | None:
+        """The tolerance of what we expect to measure, if it has one."""
+        return (self.instead or self.expectation).within
 
 
 def find() -> Path:
@@ -187,9 +193,14 @@ def with_maths(text: str) -> str:
     return re.sub(r"\$([^$]+)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', html.escape(text))
 
 
-def as_text(value: float | bool) -> str:
-    """A measured value as readers see it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+def as_text(value: float | bool, within: float | None = None) -> str:
+    """A value as readers see it, with six digits, or as many as the tolerance ``within`` asks for."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    digits = 6
+    if within and value and math.isfinite(value):
+        digits = max(digits, 2 + math.floor(math.log10(abs(value))) - math.floor(math.log10(within)))
+    return f"{value:.{digits}g}"
 
 
 def row(record: Record, value: float | bool, verdict: str) -> str:
@@ -204,7 +215,8 @@ def row(record: Record, value: float | bool, verdict: str) -> str:
         f'<span class="claim-verdict">{verdict}</span> '
         f'<span class="claim-says">{with_maths(record.says)}</span> '
         f'<span class="claim-where">{record.source}, {html.escape(record.where)}</span>'
-        f'<dl class="claim-numbers">{terms}<dt>measured</dt><dd><output>{as_text(value)}</output></dd></dl>{note}</div>'
+        f'<dl class="claim-numbers">{terms}<dt>measured</dt>'
+        f"<dd><output>{as_text(value, record.within)}</output></dd></dl>{note}</div>"
     )
 
 

@@ -61,6 +61,17 @@ def change(book, edit):
     nbformat.write(notebook, path)
 
 
+def test_sweeps_are_run_and_not_read(book, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "slowmanifold" / "sweeps").mkdir(parents=True)
+    book.claim("one.size", expect=3, within=0.5)
+    folder = "from slowmanifold.sweep import default_folder\nsize, noise = 3, 0\nprint(default_folder().exists())"
+    book.chapter("one", folder, MEASURE.format("one"))
+    rewrite(book)
+    assert "the gate is open" in gate.check(book.project, 1, 60)
+
+
+
 def check(book, timeout=60):
     return gate.check(book.project, 2, timeout)
 

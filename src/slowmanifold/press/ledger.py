@@ -81,9 +81,9 @@ def entries(
     return {name: Entry(record, measurements.get(name), told.get(name)) for name, record in records.items()}
 
 
-def result(value: float | bool | str, verdict: str) -> str:
+def result(value: float | bool | str, verdict: str, within: float | None) -> str:
     """A measured value, or the words that stand for it, with its verdict."""
-    text = value if isinstance(value, str) else signs(as_text(value))
+    text = value if isinstance(value, str) else signs(as_text(value, within))
     return f'{text} <span class="claim-verdict claim-{verdict}">{verdict}</span>'
 
 
@@ -95,8 +95,8 @@ def row(entry: Entry) -> str:
     expected = signs(html.escape(str(record.expectation)))
     if record.instead is not None:
         expected += f'<br><span class="claim-instead">we find {signs(html.escape(str(record.instead)))}</span>'
-    here = result(measurement.measured if measurement else "not yet", entry.verdict)
-    there = result(run.claims[record.id], entry.paper_verdict) if run else "not recorded"
+    here = result(measurement.measured if measurement else "not yet", entry.verdict, record.within)
+    there = result(run.claims[record.id], entry.paper_verdict, record.within) if run else "not recorded"
     if entry.scale == "differs":
         there += ' <strong class="ledger-differs">differs from this build</strong>'
     if run is not None and run.changed:
@@ -137,9 +137,9 @@ def ledger_page(book: Path, measurements: Mapping[str, Measurement], runs: Mappi
 
 Every claim of the papers that the book measures, in the order of the papers, with the value that the paper gives or
 that follows from it, the tolerance, and what was measured, here and at the papers' own size. A claim *holds* as
-printed; it is *corrected* where it holds once a misprint is mended; it *deviates* where we could not confirm it, and
-then we say what we find; it is *open* while no chapter measures it. Each name leads to the cell that measured it.
-The verdicts on the {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
+printed; it is *corrected* where it holds once a misprint is mended or a missing condition supplied; it *deviates* where
+we could not confirm it, and then we say what we find; it is *open* while no chapter measures it. Each name leads to the
+cell that measured it. The verdicts on the {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
 
 The papers are {titles}.
 
