@@ -21,6 +21,7 @@ from pathlib import Path
 from table import Ratio, collect
 
 from slowmanifold.press.execute import commit, limits, processor
+from slowmanifold.press.files import write_text
 
 HERE = Path(__file__).parent
 RECORD = HERE.parent / "book" / "results" / "benchmarks.json"
@@ -35,13 +36,6 @@ def apart(benchmark: str) -> tuple[list[Ratio], str]:
             return pool.submit(collect, benchmark).result()
         except BrokenProcessPool:
             return [], "its process died"
-
-
-def write(path: Path, record: dict) -> None:
-    """Write ``record`` so that a reader sees the old file or the new one, never a part."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(draft, path)
 
 
 def main(names: list[str]) -> int:
@@ -69,7 +63,7 @@ def main(names: list[str]) -> int:
             "failed": failed,
             "rows": rows,
         }
-        write(RECORD, record)
+        write_text(RECORD, json.dumps(record, indent=1) + "\n")
     for name, fault in failed.items():
         print(f"{name}: {fault}", file=sys.stderr)
     return int(bool(failed))

@@ -1,5 +1,6 @@
 """The sources of the book: what its chapters promise each other."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -45,13 +46,53 @@ def test_every_term_of_the_glossary_is_linked_from_a_chapter():
     assert [names[0] for names in groups if not {name.lower() for name in names} & used] == []
 
 
+SCIENCE = [
+    part
+    for part in api.modules(PROJECT.root / "src" / "slowmanifold")
+    if part.name.split(".")[1] in ("networks", "dynamics", "learning", "theory")
+]
+USED = api.uses(PROJECT.chapters.values(), [name for part in SCIENCE for name in part.names])
+
+
 def test_the_docstring_of_what_a_chapter_uses_names_the_chapters():
-    package = api.modules(PROJECT.root / "src" / "slowmanifold")
-    science = [part for part in package if part.name.split(".")[1] in ("networks", "dynamics", "learning", "theory")]
-    used = api.uses(PROJECT.chapters.values(), [name for part in science for name in part.names])
-    for part in science:
+    for part in SCIENCE:
         for entry in part.entries:
-            if users := used[f"{part.name}.{entry.name}"]:
+            if users := USED[f"{part.name}.{entry.name}"]:
                 told = re.search(r"Used in: ([^.]*)\.", entry.text)
                 assert told is not None, entry.name
                 assert " ".join(told[1].split()).split(", ") == list(users), entry.name
+
+
+def used_by_code(tree, module, name, at_home):
+    """Whether a source file uses a name of a module: elsewhere by import, ``at_home`` outside its own definition."""
+    for statement in tree.body:
+        if at_home and getattr(statement, "name", None) == name:
+            continue
+        for node in ast.walk(statement):
+            match node:
+                case ast.Name(id=word) if at_home and word == name:
+                    return True
+                case ast.ImportFrom(module=source, names=names) if source == module:
+                    if name in [alias.name for alias in names]:
+                        return True
+                case ast.Attribute(value=ast.Name(id=of), attr=word):
+                    if (of, word) == (module.rpartition(".")[2], name):
+                        return True
+    return False
+
+
+def test_what_no_chapter_uses_is_used_by_other_code():
+    """A public function or class of the science that is only tested is none that the book needs."""
+    places = [PROJECT.root / place for place in ("src/slowmanifold", "benchmarks", "book/results")]
+    trees = {path: ast.parse(path.read_text()) for place in places for path in place.rglob("*.py")}
+    dead = [
+        f"{part.name}.{entry.name}"
+        for part in SCIENCE
+        for entry in part.entries
+        if not USED[f"{part.name}.{entry.name}"]
+        and not any(
+            used_by_code(tree, part.name, entry.name, path == PROJECT.module_file(part.name))
+            for path, tree in trees.items()
+        )
+    ]
+    assert dead == []

@@ -2,8 +2,7 @@
 
     python book/results/record.py                     all of them, about four hours on one core
     python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
-                                                      gated_search, random_delay, random_rivals, random_plain,
-                                                      authors_copy, authors_search, authors_random, digits
+                                                      gated_search, random_delay, random_plain, digits
     MNIST=FOLDER python book/results/record.py full_digits
 
 The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
@@ -14,7 +13,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +23,8 @@ import torch
 from slowmanifold.learning.digits import Split, small_digits
 from slowmanifold.learning.digits import full_digits as read_digits
 from slowmanifold.learning.long_memory import train_digits, train_memory
+from slowmanifold.press.execute import commit
+from slowmanifold.press.files import write_text
 from slowmanifold.sweep import sweep
 
 HERE = Path(__file__).parent
@@ -48,17 +48,17 @@ SEEDS = 5
 MEMORY = {"cell": "tanh", "units": 128, "batch": 64, "every": 25, "enough": 0.99, "weighted": True}
 GATED = {**MEMORY, "cell": "GRU", "learning_rate": 3e-3, "input_scale": 0.1}
 GATED_STARTS = {
-    name: {"structure": structure, "gain": gain}
-    for name, (structure, gain) in STARTS.items()
-    if name in ("limit cycle", "rotation 1", "orthogonal 1.1", "identity")
-} | {"default": {"structure": "default", "gain": 1.0}}
-AUTHORS = {"structure": "slow rotation", "gain": 1.5}  # their GRU: all pairs oscillate; at 1.1 and any angle, a fifth
-RANDOM_STARTS = GATED_STARTS | {"rotation 0.95": {"structure": "rotation", "gain": 0.95}}
+    "limit cycle": {"structure": "slow rotation", "gain": 1.5},  # the authors': all pairs oscillate
+    "rotation 1.1": {"structure": "rotation", "gain": 1.1},  # with gates one pair in five does
+    "rotation 1": {"structure": "rotation", "gain": 1.0},
+    "rotation 0.95": {"structure": "rotation", "gain": 0.95},
+    "orthogonal 1.1": {"structure": "orthogonal", "gain": 1.1},
+    "identity": {"structure": "identity", "gain": 1.0},
+    "default": {"structure": "default", "gain": 1.0},
+}
 RANDOM = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
 SEARCH = {"learning_rate": RATES, "input_scale": [0.03, 0.1, 0.45]}
-SHORT = {**MEMORY, "cell": "GRU", "delays": (5, 15), "tested": (5, 10, 15), "steps": 600, "every": 50, "probe": False}
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
-TWENTY = {**GATED, "steps": 800, "every": 50, "delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
 EXPONENTS = 24  # of the largest that are written down
 
@@ -140,31 +140,27 @@ def parts() -> dict:
 
 
 def gated_copy() -> dict:
-    """Copy memory at a delay of 20, a GRU: five starts of its candidates' weights, three seeds; no search."""
-    return together({"start": name} | run({**TWENTY, **start}, 3, 7) for name, start in GATED_STARTS.items())
+    """Copy memory at a delay of 20, a GRU: all starts but rotations of gain 0.95, three seeds; no search."""
+    base = {**GATED, "steps": 800, "every": 50, "delays": (20, 20), "tested": tuple(20 + shift for shift in SHIFTS)}
+    starts = {name: start for name, start in GATED_STARTS.items() if name != "rotation 0.95"}
+    return together({"start": name} | run({**base, **start}, 3, 7) for name, start in starts.items())
 
 
 def gated_search() -> dict:
     """As ``search``, for GRUs at delays drawn from 5 to 15 for each trial: the same six settings for each start."""
-    return together({"start": name} | run({**SHORT, **start}, 2, 8, SEARCH) for name, start in RANDOM_STARTS.items())
+    base = {**MEMORY, "cell": "GRU", "delays": (5, 15), "tested": (5, 10, 15)}
+    base |= {"steps": 600, "every": 50, "probe": False}
+    return together({"start": name} | run({**base, **start}, 2, 8, SEARCH) for name, start in GATED_STARTS.items())
 
 
 def random_delay() -> dict:
-    """GRUs at delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds each.
+    """GRUs at delays drawn from 30 to 50 for each trial, asked after up to 200 steps; three seeds of every start.
 
-    Three of the starts, with the setting of ``gated_copy``, which ``gated_search`` then chose for them too.
+    With the setting that ``gated_search`` chose for each.
     """
-    return together(
-        {"start": name} | run({**GATED, **RANDOM, **RANDOM_STARTS[name], "steps": 6000}, 3, 4)
-        for name in ("limit cycle", "orthogonal 1.1", "default")
-    )
-
-
-def random_rivals() -> dict:
-    """As ``random_delay``, from the other three starts, with the setting that ``gated_search`` chose for each."""
     tables = []
-    for name in ("identity", "rotation 1", "rotation 0.95"):
-        fixed = {**GATED, **RANDOM, **RANDOM_STARTS[name], **chosen("gated_search")[name], "steps": 6000}
+    for name, start in GATED_STARTS.items():
+        fixed = {**GATED, **RANDOM, **start, **chosen("gated_search")[name], "steps": 6000}
         tables.append({"start": name} | run(fixed, 3, 4))
     return together(tables)
 
@@ -177,22 +173,6 @@ def random_plain() -> dict:
         fixed["input_scale"] = chosen()[name]["input_scale"]
         tables.append({"start": name} | run(fixed, 3, 4, {"learning_rate": RATES}))
     return together(tables)
-
-
-def authors_copy() -> dict:
-    """As ``gated_copy``, from the authors' start."""
-    return together([{"start": "authors"} | run({**TWENTY, **AUTHORS}, 3, 7)])
-
-
-def authors_search() -> dict:
-    """As ``gated_search``, from the authors' start."""
-    return together([{"start": "authors"} | run({**SHORT, **AUTHORS}, 2, 8, SEARCH)])
-
-
-def authors_random() -> dict:
-    """As ``random_delay``, from the authors' start, with the setting that ``authors_search`` chose for it."""
-    fixed = {**GATED, **RANDOM, **AUTHORS, **chosen("authors_search")["authors"], "steps": 6000}
-    return together([{"start": "authors"} | run(fixed, 3, 4)])
 
 
 def digits(split=small_digits, steps: int = 300, every: int = 25) -> dict:
@@ -272,20 +252,19 @@ def device(name: str) -> str:
     return f"CPU, {platform.machine()}, one thread"
 
 
-def record(name: str) -> None:
-    """Run one recording and write it, with all that it takes to make it again."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+def record(name: str, tree: str) -> None:
+    """Run one recording and write it, with all that it takes to make it again, the commit ``tree`` among it."""
     runs = globals()[name]()
     head = {
         "command": f"python book/results/record.py {name}",
         "about": globals()[name].__doc__,
-        "commit": commit,
+        "commit": tree,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "device": device(name),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "seconds": round(sum(runs["seconds"])),
     }
-    (HERE / f"{name}.json").write_text(json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
+    write_text(HERE / f"{name}.json", json.dumps(head | {"runs": runs}, indent=None, separators=(",", ":")) + "\n")
 
 
 ALL = (
@@ -297,14 +276,21 @@ ALL = (
     "gated_copy",
     "gated_search",
     "random_delay",
-    "random_rivals",
     "random_plain",
-    "authors_copy",
-    "authors_search",
-    "authors_random",
     "digits",
 )
 
+
+def main(names: list[str]) -> int:
+    there = (*ALL, "full_digits")
+    if unknown := sorted(set(names) - set(there)):
+        print(f"no recording {unknown[0]!r}; there are {', '.join(there)}", file=sys.stderr)
+        return 2
+    tree = commit(HERE)  # before the first is written, which makes the tree differ from it
+    for name in names or ALL:
+        record(name, tree)
+    return 0
+
+
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ALL:
-        record(part)
+    sys.exit(main(sys.argv[1:]))

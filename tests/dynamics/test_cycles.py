@@ -39,6 +39,13 @@ def test_circle_with_a_closed_form():
     assert cycle.point.norm().item() == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.parametrize("transient", [0.0, -1.0, math.inf, math.nan])
+def test_a_transient_that_takes_no_time_or_for_ever_is_refused(transient):
+    network = TanhRNN(rotation(1.5, 0.5))
+    with pytest.raises(ValueError, match=f"transient is {transient}; allowed: positive finite"):
+        floquet_multipliers(network.velocity, network.jacobian, start, transient=transient)
+
+
 def test_no_cycle():
     rest = TanhRNN(rotation(0.8, 0.5))
     with pytest.raises(NoCycle, match="at rest"):

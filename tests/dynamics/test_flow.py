@@ -10,7 +10,7 @@ from slowmanifold.dynamics.flow import (
     IntegrationFailed,
     flow,
     iterate,
-    jacobian_of,
+    linearisation,
     tangent_flow,
     tangent_map,
 )
@@ -78,8 +78,8 @@ class TestFlow:
 
     def test_bad_input(self, unchecked):
         x0 = normal(2)
-        for t in ([0.0], [0.0, 0.0], [0.0, 1.0, 0.5]):
-            with pytest.raises(ValueError, match=r"times is .* strictly increasing or decreasing"):
+        for t in ([0.0], [0.0, 0.0], [0.0, 1.0, 0.5], [0.0, math.inf], [-math.inf, 0.0], [0.0, math.nan, 1.0]):
+            with pytest.raises(ValueError, match=r"times is .* finite, strictly increasing or decreasing"):
                 flow(ring.velocity, x0, times(*t))
         with pytest.raises(ValueError, match="x0 has 1 values that are not finite"):
             flow(ring.velocity, times(0, math.nan), times(0, 1))
@@ -138,7 +138,7 @@ class TestMaps:
     def test_tangent_is_the_derivative_of_the_iterate(self):
         x0 = normal(7, 2)
         _, M = tangent_map(smooth.step, smooth.step_jacobian, x0, 9)
-        derivative = jacobian_of(lambda x: iterate(smooth.step, x, 9)[-1])(x0)
+        derivative = linearisation(lambda x: iterate(smooth.step, x, 9)[-1])(x0)[1]
         assert_close(M[-1], derivative, rtol=0, atol=1e-12)
 
     def test_small_steps_converge_to_the_flow_at_first_order(self):
@@ -158,18 +158,18 @@ class TestMaps:
             tangent_map(smooth.step, smooth.step_jacobian, x0, -1)
 
 
-class TestJacobianOf:
+class TestLinearisation:
     @pytest.mark.parametrize("shape", [(2,), (5, 2), (3, 4, 2)])
     def test_keeps_batch_axes_of_states_and_networks(self, shape):
         network = bounded_line_attractor(activation="softplus").perturbed(normal(*shape, 2) / 4)
         x = normal(*shape, seed=1)
-        assert_close(jacobian_of(network.velocity)(x), network.jacobian(x), rtol=0, atol=1e-14)
+        assert_close(linearisation(network.velocity)(x)[1], network.jacobian(x), rtol=0, atol=1e-14)
 
     def test_constant_fields_have_none(self):
         constant = normal(3)
-        derivative = jacobian_of(lambda x: constant.expand(x.shape))(normal(4, 3))
+        derivative = linearisation(lambda x: constant.expand(x.shape))(normal(4, 3))[1]
         assert_close(derivative, torch.zeros(4, 3, 3, dtype=torch.float64))
 
     def test_works_without_gradients_switched_on(self):
         with torch.no_grad():
-            assert_close(jacobian_of(ring.velocity)(normal(4, 2)), ring.jacobian(normal(4, 2)))
+            assert_close(linearisation(ring.velocity)(normal(4, 2))[1], ring.jacobian(normal(4, 2)))

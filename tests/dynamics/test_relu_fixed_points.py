@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from slowmanifold.dynamics.fixed_points import Stability, relu_fixed_points
-from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.dynamics.flow import linearisation
 from slowmanifold.dynamics.supports import solve
 from slowmanifold.networks.line import bounded_line_attractor, identity_rnn, unbounded_line_attractor
 from slowmanifold.networks.ring import optimal_excitation
@@ -202,7 +202,7 @@ class TestAnyNetwork:
             return (weights @ torch.relu(h).unsqueeze(-1)).squeeze(-1) + drive - h
 
         assert_close(preactivation_field(h), torch.zeros_like(h), rtol=0, atol=1e-9)
-        assert_close(pre.jacobians[pre.exists], jacobian_of(preactivation_field)(h))
+        assert_close(pre.jacobians[pre.exists], linearisation(preactivation_field)(h)[1])
         ordered = [np.sort_complex(found.eigenvalues[found.exists].numpy()) for found in (rate, pre)]
         np.testing.assert_allclose(*ordered, rtol=1e-6, atol=1e-6)
         assert torch.equal(rate.kind, pre.kind)
@@ -241,6 +241,18 @@ class TestAnyNetwork:
             assert_close(together.points[i, j], alone.points, equal_nan=True)
             assert torch.equal(together.kind[i, j], alone.kind)
 
+    @pytest.mark.parametrize(("form", "leaky"), [("rate", False), ("preactivation", False), ("preactivation", True)])
+    def test_one_network_alone_is_a_batch_of_one(self, form, leaky):
+        W, b = normal(4, 4), normal(4, seed=1)
+        leak = torch.eye(4) + 0.2 * normal(4, 4, seed=2) if leaky else None
+        alone = relu_fixed_points(W, b, form, leak)
+        batch = relu_fixed_points(W[None], b[None], form, None if leak is None else leak[None])
+        assert alone.exists.any()
+        for name in ("points", "jacobians", "eigenvalues", "kind", "index"):
+            one, first = getattr(alone, name), getattr(batch, name)[0]
+            assert_close(one, first, rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(alone.rates, batch.rates)
+
     @pytest.mark.parametrize(
         ("W", "b", "form", "message"),
         [
@@ -278,7 +290,7 @@ class TestLeak:
         h = found.points[at, support]
         assert len(h) > 100
         assert_close(field(h, V[at]), torch.zeros_like(h), rtol=0, atol=1e-10)
-        assert_close(found.jacobians[at, support], jacobian_of(lambda h: field(h, V[at]))(h))
+        assert_close(found.jacobians[at, support], linearisation(lambda h: field(h, V[at]))(h)[1])
 
     def test_a_leak_multiplies_weights_and_biases_by_its_inverse(self):
         W, L, b = normal(20, 3, 3), torch.eye(3) + 0.2 * normal(20, 3, 3, seed=1), normal(20, 3, seed=2)

@@ -267,6 +267,10 @@ def test_the_epoch_of_divergence_is_the_first_at_or_above_the_threshold():
         ({"noisy_steps": 16}, "noisy_steps is 16; allowed: 0 to 15"),
         ({"steps": 14}, "steps is 14; allowed: 15"),
         ({"networks": [bounded_line_attractor(activation="celu")]}, "activation 'celu'; allowed: 'relu'"),
+        (
+            {"networks": [identity_rnn(), replace(identity_rnn(), activation="celu")]},
+            r"networks\[1\] has activation 'celu'; allowed: 'relu'",
+        ),
         ({"networks": []}, "networks has 0 of 0 shapes; allowed: one or more"),
         (
             {"networks": [identity_rnn(), replace(identity_rnn(), W=torch.zeros(3, 2, 2, dtype=torch.float64))]},

@@ -80,6 +80,12 @@ def test_what_makes_no_task_is_refused(arguments, name):
         random_delay(trials, delays, np.random.default_rng(0), *rest)
 
 
+@pytest.mark.parametrize("delay", [0, -3])
+def test_a_delay_of_no_steps_is_refused(delay):
+    with pytest.raises(ValueError, match=f"delay is {delay}; allowed: 1, 2, 3"):
+        copy_memory(3, delay, np.random.default_rng(0))
+
+
 def test_an_order_that_leaves_out_a_pixel_is_refused():
     with pytest.raises(ValueError, match="order"):
         sequential_images(torch.zeros(2, 3).double(), torch.zeros(2).long(), torch.tensor([0, 1, 1]))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.dynamics.flow import linearisation
 from slowmanifold.learning.long_memory import network, signals, swing, train_memory
-from slowmanifold.learning.recurrent import RESETS, Interrupted, Recurrent, initialise_
+from slowmanifold.learning.recurrent import RESETS, STRUCTURES, Interrupted, Recurrent, initialise_
 from slowmanifold.learning.tasks import copy_memory
 
 
@@ -86,7 +86,7 @@ def test_perturbations_are_pushed_forward_by_the_jacobian(cell):
     step = model.under(constant)
     new, pushed = model.pushforward(constant)(x, M)
     torch.testing.assert_close(new, step(x).detach())
-    torch.testing.assert_close(pushed, jacobian_of(step)(x) @ M)
+    torch.testing.assert_close(pushed, linearisation(step)(x)[1] @ M)
 
 
 def test_a_cornn_has_no_pushforward():
@@ -149,14 +149,35 @@ def test_oscillators_of_one_amplitude_pass_no_word_on_through_a_reset_of_phases(
     assert gradient.abs().max() < 1e-5
 
 
+def short_training(**other):
+    settings = {"units": 4, "batch": 2, "steps": 2, "every": 1, "enough": 0.9, "weighted": True, "delays": (3, 3)}
+    start = {"cell": "tanh", "structure": "rotation", "gain": 1.1, "input_scale": 0.1, "learning_rate": 1e-3}
+    return train_memory(**settings | start | other, tested=(3,), generator=np.random.default_rng(0))
+
+
 def test_a_reset_needs_one_delay_and_a_name():
     with pytest.raises(ValueError, match="reset"):
         interrupted("clocks")
-    settings = dict.fromkeys(("units", "batch", "steps", "every"), 1) | {"enough": 0.9, "weighted": True}
-    start = {"cell": "tanh", "structure": "rotation", "gain": 1.1, "input_scale": 0.1, "learning_rate": 1e-3}
-    generator = np.random.default_rng(0)
     with pytest.raises(ValueError, match="delays"):
-        train_memory(**settings, **start, delays=(3, 5), tested=(3,), reset="phases", generator=generator)
+        short_training(delays=(3, 5), reset="phases")
+
+
+def test_a_cornn_is_trained_without_a_probe_and_without_a_reset():
+    with pytest.raises(ValueError, match="probe is True; allowed for a coRNN: False"):
+        short_training(cell="coRNN")
+    with pytest.raises(ValueError, match="reset is 'phases'; allowed for a coRNN: None"):
+        short_training(cell="coRNN", probe=False, reset="phases")
+    assert short_training(cell="coRNN", probe=False)["trained"] == 2
+
+
+@pytest.mark.parametrize("learning_rate", [1e30, 1e300])
+def test_a_training_that_ends_beyond_numbers_has_no_exponents_but_a_result(learning_rate):
+    result = short_training(learning_rate=learning_rate)
+    for name in ("exponents", "adjoint", "swing"):
+        before, after = result[name]
+        assert np.isfinite(before).all()
+        assert np.isnan(after).all()
+    assert not result["solved"]
 
 
 @pytest.mark.parametrize("gain", [0.9, 0.97])
@@ -167,6 +188,19 @@ def test_a_network_that_falls_asleep_forgets_at_the_rate_of_its_gain(gain):
     exponents, adjoint = signals(model, copy_memory(8, T, generator), generator)
     assert np.abs(exponents - math.log(gain)).max() < 1e-5
     assert adjoint == pytest.approx((T + 10) * math.log10(gain), abs=1e-3)
+
+
+@pytest.mark.parametrize(("several", "named"), [({"num_layers": 2}, "2 layers"), ({"bidirectional": True}, "2 dir")])
+@pytest.mark.parametrize("cell", [torch.nn.RNN, torch.nn.GRU])
+def test_more_than_one_layer_or_direction_is_refused(cell, several, named):
+    with pytest.raises(ValueError, match=f"core has .*{named}.*; allowed: one of each"):
+        initialise_(cell(10, 4, **several), "glorot", 1.0, 0.1, torch.Generator())
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_odd_sizes_are_refused_for_every_start(structure):
+    with pytest.raises(ValueError, match="size is 5"):
+        start(structure, 1.0, units=5)
 
 
 @pytest.mark.parametrize(("wrong", "name"), [(("spiral", 1.0, 0.1), "structure"), (("rotation", 0.0, 0.1), "gain")])

@@ -63,8 +63,9 @@ class TestDraws:
             oscillator_parameters(3, generator(), (2.0, 1.0))
         with pytest.raises(ValueError, match=r"theta is \(0.0, nan\); allowed"):
             oscillator_parameters(3, generator(), 1.5, (0.0, math.nan))
-        with pytest.raises(ValueError, match=r"alpha is .*; allowed: finite numbers above 1"):
-            oscillator_parameters(3, generator(), 0.9, None)
+        for alpha in (0.9, 1.0, (0.999, 4.0), 1e6, (1.5, 1e6)):
+            with pytest.raises(ValueError, match=r"alpha is .*; allowed with theta=None: gains above 1, up to 1000"):
+                oscillator_parameters(3, generator(), alpha, None)
 
 
 class TestLimitCycle:
@@ -110,3 +111,11 @@ class TestLimitCycle:
                 limit_cycle_(relu, generator())
         with pytest.raises(ValueError, match="size is 7; allowed"):
             limit_cycle_(nn.GRU(3, 7), generator())
+
+    @pytest.mark.parametrize(("size", "alpha"), [(7, 1.5), (6, math.nan)])
+    def test_what_is_refused_stays_as_it_was(self, size, alpha):
+        module = nn.GRU(3, size)
+        before = [parameter.detach().clone() for parameter in module.parameters()]
+        with pytest.raises(ValueError, match="allowed"):
+            limit_cycle_(module, generator(), alpha)
+        assert all(map(torch.equal, module.parameters(), before))

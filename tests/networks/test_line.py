@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.dynamics.flow import linearisation
 from slowmanifold.networks.line import (
     ACTIVATIONS,
     RateNetwork,
@@ -100,8 +100,8 @@ class TestEquations:
     def test_jacobians_are_the_derivatives(self, activation):
         network = bounded_line_attractor(activation=activation).perturbed(uniform(2, 2) - 0.5)
         x, I = uniform(50, 2) * 4 - 2, uniform(50, 2, seed=1)  # noqa: E741
-        assert_close(network.jacobian(x, I), jacobian_of(lambda x: network.velocity(x, I))(x), **EXACT)
-        derivative = jacobian_of(lambda x: network.step(x, I, dt=0.3))(x)
+        assert_close(network.jacobian(x, I), linearisation(lambda x: network.velocity(x, I))(x)[1], **EXACT)
+        derivative = linearisation(lambda x: network.step(x, I, dt=0.3))(x)[1]
         assert_close(network.step_jacobian(x, I, dt=0.3), derivative, **EXACT)
 
     def test_softplus_is_exact_far_out(self):

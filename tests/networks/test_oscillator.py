@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from slowmanifold.dynamics.fixed_points import find_fixed_points
-from slowmanifold.dynamics.flow import jacobian_of
+from slowmanifold.dynamics.flow import linearisation
 from slowmanifold.networks.oscillator import GRU, TanhRNN, rotation, saddle_node_angle
 
 
@@ -53,8 +53,8 @@ class TestRotation:
 class TestFlows:
     def test_jacobians_are_derivatives(self, network, d):
         x, I = normal(5, d, seed=3), normal(5, d, seed=4)  # noqa: E741
-        assert_close(network.jacobian(x, I), jacobian_of(lambda x: network.velocity(x, I))(x), rtol=0, atol=1e-13)
-        step = jacobian_of(lambda x: network.step(x, I, dt=0.3))(x)
+        assert_close(network.jacobian(x, I), linearisation(lambda x: network.velocity(x, I))(x)[1], rtol=0, atol=1e-13)
+        step = linearisation(lambda x: network.step(x, I, dt=0.3))(x)[1]
         assert_close(network.step_jacobian(x, I, dt=0.3), step, rtol=0, atol=1e-13)
 
     def test_no_input_is_input_zero(self, network, d):
@@ -63,6 +63,12 @@ class TestFlows:
 
 
 class TestTanhRNN:
+    def test_pulls_gradients_back_through_a_step_with_its_input(self):
+        network = TanhRNN(normal(3, 3), normal(3, seed=1))
+        x, a, I = (normal(5, 3, seed=seed) for seed in (2, 3, 4))  # noqa: E741
+        expected = (network.step_jacobian(x, I).mT @ a.unsqueeze(-1)).squeeze(-1)
+        assert_close(network.pullback(x, a, I), expected, rtol=0, atol=1e-13)
+
     def test_planar_is_the_rate_and_its_derivative(self):
         W, b, x = normal(4, 5, 2, 2), normal(4, 5, 2, seed=1), normal(4, 5, 2, seed=2)
         network = TanhRNN(W, b)

@@ -25,7 +25,7 @@ CLAIMS = [*MEASURED, "a.open"]
 PAGES = {
     "index": "# First\n\nWords.\n",
     "two": "# Second page\n\nA {term}`pole`, another {term}`pole`, many {term}`adjoints <adjoint>`.\n",
-    "one": "# First page\n\n(here)=\n\nAn {term}`Adjoint` and a {index}`Zebra`.\n",
+    "one": "# First page\n\n(here)=\n\nAn {term}`Adjoint` and a {index}`Zebra`, with {index}`τ`.\n",
     "words": "# Glossary\n\n```{glossary}\nadjoint\nco-state\n  Not a {term}`pole`.\n\npole\n  A rate.\n```\n",
     "list": "# Index\n\n```{index-of-terms}\n```\n",
     "roles": (
@@ -128,8 +128,8 @@ def entries(book):
 
 
 def test_the_index_has_every_term_and_every_entry_in_the_order_of_the_alphabet(book):
-    assert list(entries(book)) == ["adjoint", "co-state", "pole", "Zebra"]
-    assert [letter.get_text() for letter in book["list"].select("p.rubric")] == ["A", "C", "P", "Z"]
+    assert list(entries(book)) == ["adjoint", "co-state", "pole", "Zebra", "τ"]
+    assert [letter.get_text() for letter in book["list"].select("p.rubric")] == ["A", "C", "P", "Z", "Τ"]
 
 
 def test_an_entry_has_its_definition_first_and_then_its_pages_once_each_in_the_order_of_the_book(book):
@@ -139,6 +139,7 @@ def test_an_entry_has_its_definition_first_and_then_its_pages_once_each_in_the_o
         "co-state": ["Glossary"],
         "pole": ["Glossary", "Second page"],
         "Zebra": ["First page"],
+        "τ": ["First page"],
     }
 
 

@@ -71,7 +71,6 @@ def test_sweeps_are_run_and_not_read(book, monkeypatch, tmp_path):
     assert "the gate is open" in gate.check(book.project, 1, 60)
 
 
-
 def check(book, timeout=60):
     return gate.check(book.project, 2, timeout)
 

@@ -82,6 +82,12 @@ def test_bad_input_is_named(name, value):
         driven_exponent(**{"gain": 1.5, "amplitude": 0.9, "frequency": 0.2} | {name: value})
 
 
+@pytest.mark.parametrize("phases", [-1, 0, 1, 7])
+def test_too_few_phases_are_refused(phases):
+    with pytest.raises(ValueError, match=f"phases is {phases}; allowed: 8, 9, 10"):
+        driven_exponent(1.5, 0.9, 0.2, phases=phases)
+
+
 def test_what_does_not_converge_says_so():
     with pytest.raises(RuntimeError, match="max_iterations"):
         driven_exponent(1.5, 0.9, 0.2, max_iterations=3)

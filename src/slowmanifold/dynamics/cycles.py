@@ -1,5 +1,6 @@
 """Limit cycles of a flow: a point, the period, and what becomes of small perturbations in one turn."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,9 +43,11 @@ def floquet_multipliers(
     flow over a period is integrated the more accurately the shorter the steps, at last to ``tol``/1000. The
     multipliers are the eigenvalues of the tangent map over a period. Dimensionless, time in units of tau.
 
-    Raises :class:`NoCycle` where the state comes to rest, does not come back, or the iteration does not converge.
-    Used in: limit_cycles.
+    Raises ``ValueError`` for a transient that is not positive and finite; :class:`NoCycle` where the state comes to
+    rest, does not come back, or the iteration does not converge. Used in: limit_cycles.
     """
+    if not 0 < transient < math.inf:
+        raise ValueError(f"transient is {transient}; allowed: positive finite numbers")
     settled = flow(field, x0, torch.tensor([0.0, transient], dtype=x0.dtype), 1e-6, 1e-9)[-1]
     velocity = field(settled)
     if velocity.norm() < 1e-7:

@@ -133,10 +133,11 @@ class ReluFixedPoints(Equilibria):
 
     def _jacobians_there(self) -> Float[Tensor, "found d d"]:
         network, support = self._where
-        active, W = self.supports[support], self.weights.flatten(0, -3)[network]
+        d = self.weights.shape[-1]
+        active, W = self.supports[support], self.weights.reshape(-1, d, d)[network]
         if self.form == "rate":
-            return active.unsqueeze(-1) * W - torch.eye(W.shape[-1], dtype=W.dtype)
-        rest = torch.eye(W.shape[-1], dtype=W.dtype) if self.leak is None else self.leak.flatten(0, -3)[network]
+            return active.unsqueeze(-1) * W - torch.eye(d, dtype=W.dtype)
+        rest = torch.eye(d, dtype=W.dtype) if self.leak is None else self.leak.reshape(-1, d, d)[network]
         return W * active.unsqueeze(-2) - rest
 
     @cached_property

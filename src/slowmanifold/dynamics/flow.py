@@ -33,14 +33,14 @@ def flow(
     step is held below ``atol + rtol |x|`` on every trajectory of the batch, not on their average. Decreasing times
     run backwards. Dimensionless, time in units of tau.
 
-    Raises ``ValueError`` for fewer than two times or times that are not strictly monotone, for states that are not
-    finite and for a field that changes the shape of its argument; :class:`IntegrationFailed` when a trajectory leaves
-    the range of floating-point numbers or needs steps below rounding.
+    Raises ``ValueError`` for fewer than two times or times that are not finite or not strictly monotone, for states
+    that are not finite and for a field that changes the shape of its argument; :class:`IntegrationFailed` when a
+    trajectory leaves the range of floating-point numbers or needs steps below rounding.
     Used in: fenichel, clicks, rings, limit_cycles, reservoir.
     """
     steps = times.diff()
-    if len(steps) == 0 or not ((steps > 0).all() or (steps < 0).all()):
-        raise ValueError(f"times is {times.tolist()}; allowed: two or more, strictly increasing or decreasing")
+    if len(steps) == 0 or not times.isfinite().all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(f"times is {times.tolist()}; allowed: two or more, finite, strictly increasing or decreasing")
     if not x0.isfinite().all():
         raise ValueError(f"x0 has {int((~x0.isfinite()).sum())} values that are not finite; allowed: finite states")
     if field(x0).shape != x0.shape:
@@ -142,12 +142,6 @@ def linearisation(field: Field) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         return velocity[0].detach(), J.movedim(0, -2)
 
     return linearised
-
-
-def jacobian_of(field: Field) -> Jacobian:
-    """The derivative of a differentiable field or map, as :func:`linearisation` has it. Used in: fenichel."""
-    linearised = linearisation(field)
-    return lambda x: linearised(x)[1]
 
 
 def _require_steps(steps: int) -> None:

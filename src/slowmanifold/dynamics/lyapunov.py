@@ -259,27 +259,20 @@ def largest_exponent(
 
 
 def adjoint_norms(
-    pullback: Callable[..., Tensor],
+    pullback: Callable[[Tensor, Tensor], Tensor],
     orbit: Float[Tensor, "T *batch d"],
     adjoint: Float[Tensor, "*#batch d"],
-    inputs: Float[Tensor, "_ *#batch d"] | None = None,
 ) -> Float[Tensor, "T ..."]:
     """log|a_n| of the adjoint a_n = J(x_{T-n})^T a_{n-1}, n = 1, 2, ..., that a gradient a_0 at the end becomes.
 
-    ``orbit`` are the T + 1 states of a map; ``pullback(x, a)`` gives J(x)^T a for a step from x, and is called as
-    ``pullback(x, a, I)`` if ``inputs`` are given (the T inputs along the orbit). Natural logarithms for n = 0 ... T;
-    norms may pass far beyond the range of floating-point numbers. A norm of exactly zero has the logarithm -inf.
-
-    Raises ``ValueError`` where inputs are not one fewer than states. Used in: limit_cycles.
+    ``orbit`` are the T + 1 states of a map; ``pullback(x, a)`` gives J(x)^T a for a step from x. Natural logarithms for
+    n = 0 ... T; norms may pass far beyond the range of floating-point numbers. A norm of exactly zero has the logarithm
+    -inf. Used in: limit_cycles.
     """
-    if inputs is not None and len(inputs) != len(orbit) - 1:
-        raise ValueError(f"inputs has {len(inputs)} steps for an orbit of {len(orbit)} states; allowed: one fewer")
-    a = adjoint.expand(orbit.shape[1:])
-    sizes = [torch.linalg.vector_norm(a, dim=-1, keepdim=True)]
-    a = a / sizes[0]
-    for t in range(len(orbit) - 2, -1, -1):
-        a = pullback(orbit[t], a) if inputs is None else pullback(orbit[t], a, inputs[t])
+    a, sizes = adjoint.expand(orbit.shape[1:]), []
+    for t in range(len(orbit) - 1, -1, -1):
         size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
-        a = a / torch.where(size > 0, size, 1)
         sizes.append(size)
+        if t > 0:
+            a = pullback(orbit[t - 1], a / torch.where(size > 0, size, 1))
     return torch.stack(sizes).squeeze(-1).log().cumsum(0)

@@ -120,7 +120,7 @@ def gradient_by_horizon(
         dL_T/dtheta = 2/T sum_{t<=T} < (O_t - D_t) dO_t/dtheta >
 
     <> is the average over trials; :func:`unflatten` names the parts. Raises ``ValueError`` if inputs and targets
-    differ in trials or steps. Source: Ságodi et al., Sec. 3.3. Used in: landscape.
+    differ in trials or steps, and for a network with batch axes. Source: Ságodi et al., Sec. 3.3. Used in: landscape.
     """
     _require_one(network)
     _require_equal_steps(inputs, targets)
@@ -142,7 +142,8 @@ def gauss_newton_hessian(
                      (beta T/alpha)^2 / 6       bounded line attractor
                      0.004 T^4                  identity RNN, at 0.2 clicks a step of mean size 1/2
 
-    Source: Ságodi et al., Sec. 3.5. Used in: landscape, maintenance.
+    Raises ``ValueError`` for a network with batch axes. Source: Ságodi et al., Sec. 3.5. Used in: landscape,
+    maintenance.
     """
     _require_one(network)
     return 2 * sum(J @ J.mT for _, J in _sensitivities(network, inputs, dt)) / (inputs.shape[0] * inputs.shape[1])

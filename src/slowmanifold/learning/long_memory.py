@@ -48,20 +48,26 @@ def train_memory(
     blank counts 1/delays[1] in the loss, so that all blanks weigh about as much as one letter. Training ends after
     ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
-    With ``reset``, "phases" or "amplitudes", the oscillators are :class:`Interrupted` before each cue.
+    With ``reset``, "phases" or "amplitudes", the oscillators are :class:`Interrupted` before each cue. A coRNN has
+    neither a reset nor a probe.
 
     Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
     "solved"; "recall_at" the delays ``tested``; "seconds" of the processor, for all of it; and with ``probe``, before
     and after training, the Lyapunov exponents under blanks ("exponents", 2 x units) and "adjoint", both of
     :func:`signals`, and "swing", its :func:`swing` (median over 32 words, the last 100 of 300 blanks), which take as
-    long as some ten steps of training.
+    long as some ten steps of training. These three are NaN where the weights are not finite, or so large that
+    perturbations leave the range of numbers.
 
-    Raises ``ValueError`` for what the network, the task and the training refuse, and for a reset at random delays.
+    Raises ``ValueError`` for what the network, the task and the training refuse, for a reset at random delays, and for
+    a probe or a reset of a coRNN.
     Source: Park, slides, "Results"; what they do not say is disclosed in the chapter. Used in: long_memory.
     """
     began = time.process_time()
     if reset is not None and delays[0] != delays[1]:
         raise ValueError(f"delays is {delays}; allowed with a reset: one delay, twice")
+    for name, value, allowed in (("probe", probe, False), ("reset", reset, None)):
+        if cell == "coRNN" and value != allowed:
+            raise ValueError(f"{name} is {value!r}; allowed for a coRNN: {allowed}")
     model = network(cell, SYMBOLS + 2, SYMBOLS + 1, units, generator, structure, gain, input_scale)
     trained = model if reset is None else Interrupted(model, LENGTH + delays[0] - 1, reset)
     weights = torch.ones(SYMBOLS + 1)
@@ -75,8 +81,12 @@ def train_memory(
 
     def probed() -> tuple[np.ndarray, float, float]:
         trials = random_delay(32, delays, generator)
+        try:
+            exponents, adjoint = signals(model, trials, generator)
+        except FloatingPointError:
+            return np.full(units, np.nan), math.nan, math.nan
         states = model.held(trials.inputs[:, :LENGTH], BLANK, 300)
-        return *signals(model, trials, generator), swing(states[-100:]).median().item()
+        return exponents, adjoint, swing(states[-100:]).median().item()
 
     stages = [probed()] if probe else []
     history = train(

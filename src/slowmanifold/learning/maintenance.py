@@ -66,9 +66,9 @@ def maintain(
     ``learning_rates`` may have a row for each network. All are computed in one batch and do not touch each other: one
     that diverges goes on with infinite losses, see :meth:`History.diverged_at`.
 
-    Raises ``ValueError`` for no networks or networks of different shapes, learning rates, momentum or noise that are
-    negative or infinite, no generators, fewer than one epoch, pulses that are no epochs, noisy steps beyond the input,
-    and for what :func:`clicks` and :func:`loss_and_gradient` refuse.
+    Raises ``ValueError`` for no networks, networks of different shapes or any that is not threshold-linear, learning
+    rates, momentum or noise that are negative or infinite, no generators, fewer than one epoch, pulses that are no
+    epochs, noisy steps beyond the input, and for what :func:`clicks` and :func:`loss_and_gradient` refuse.
     Source: Ságodi et al., Sec. 3.5, Fig. 3B-E, Table 1. Used in: maintenance.
     """
     pulses = range(epochs) if pulses is None else pulses
@@ -80,6 +80,9 @@ def maintain(
     shapes = {tuple(part.shape for part in vars(network).values() if torch.is_tensor(part)) for network in networks}
     if len(shapes) != 1:
         raise ValueError(f"networks has {len(networks)} of {len(shapes)} shapes; allowed: one or more, of one shape")
+    for place, network in enumerate(networks):
+        if network.activation != "relu":
+            raise ValueError(f"networks[{place}] has activation {network.activation!r}; allowed: 'relu'")
     if not generators:
         raise ValueError("generators is empty; allowed: one for each run")
     if epochs < 1:

@@ -143,7 +143,8 @@ def initialise_(
     step, see ``limit_cycle_``. There a rotation of gain alpha by theta is a limit cycle only beyond
     alpha = sqrt(cos^2 theta + 3) - cos theta.
 
-    Raises ``ValueError`` for an unknown structure, gains or scales that are not positive and odd sizes of rotations.
+    Raises ``ValueError`` for an unknown structure, gains or scales that are not positive, more than one layer or
+    direction, and what ``limit_cycle_`` refuses: odd sizes, with any structure, and a nonlinearity other than tanh.
     Source: the limit cycles: Park, slides, "Block diagonal initialization". Used in: long_memory.
     """
     if structure not in STRUCTURES:
@@ -151,6 +152,9 @@ def initialise_(
     for name, value in (("gain", gain), ("input_scale", input_scale)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: positive numbers")
+    directions = 2 if core.bidirectional else 1
+    if core.num_layers > 1 or directions > 1:
+        raise ValueError(f"core has {core.num_layers} layers and {directions} directions; allowed: one of each")
     limit_cycle_(core, generator, gain, AUTHORS_ANGLES if structure == "slow rotation" else (0.0, 2 * math.pi))
     d = core.hidden_size
     if "rotation" not in structure:

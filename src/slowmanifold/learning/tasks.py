@@ -60,6 +60,8 @@ def copy_memory(trials: int, delay: int, generator: np.random.Generator, symbols
     Raises ``ValueError`` for sizes that are not positive. Source: Hochreiter and Schmidhuber (1997), Arjovsky et al.
     (2016); Park, slides. Used in: long_memory.
     """
+    if delay < 1:
+        raise ValueError(f"delay is {delay}; allowed: 1, 2, 3, ...")
     return random_delay(trials, (delay, delay), generator, symbols, length)
 
 

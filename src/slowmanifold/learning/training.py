@@ -44,9 +44,10 @@ def train(
     ends after ``steps``, when ``stop(row)`` is true, or with a loss that is not finite, which the last row then shows.
 
     All that is random is drawn from ``generator``. ``device`` is a GPU where there is one, if not given. With
-    ``checkpoint``, the name of a file, all that the training depends on is written there with every row, the state of
-    the generator included; if the file exists, training goes on from it. A run that was killed and started again with
-    the same arguments has the same result, to the last bit on the same machine.
+    ``checkpoint``, the name of a file, parameters, Adam's moments, the state of ``generator`` and the history are
+    written there with every row. If the file exists, all four are taken from it, and training resumes after its last
+    row: the steps since are made again. A run that was killed and started again with the same arguments has the same
+    result, to the last bit on the same machine; what ``evaluate`` and ``stop`` remember by themselves is not kept.
 
     Raises ``ValueError`` for numbers of steps and a learning rate that are not positive, and for a checkpoint of a
     training with another learning rate or rhythm. Used in: long_memory.

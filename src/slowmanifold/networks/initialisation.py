@@ -11,6 +11,8 @@ from slowmanifold.networks.oscillator import rotation, saddle_node_angle
 # The authors' range of angles at alpha = 1.5: just inside (0.1478, 0.8411), where the flow has its cycle.
 AUTHORS_ANGLES = (math.pi / 21, math.pi / 3.8)
 
+_STEEPEST = 1000.0  # gain up to which angles free of equilibria are found by trying: there one in 250
+
 
 def oscillator_parameters(
     m: int,
@@ -24,7 +26,8 @@ def oscillator_parameters(
     (alpha, theta) plane where the map's invariant circle is free of equilibria, theta_SN < theta < pi/2 - theta_SN: the
     density of alpha is then proportional to 1 - 4 theta_SN(alpha)/pi. Angles in radians.
 
-    Raises ``ValueError`` for m < 1, ranges that are not ordered and, with ``theta=None``, gains of 1 and less.
+    Raises ``ValueError`` for m < 1, ranges that are not ordered and, with ``theta=None``, gains of 1 and less, or
+    beyond 1000, where hardly an angle is left.
     Source: the authors' settings; the published slides give none. Used in: limit_cycles.
     """
     if m < 1:
@@ -39,6 +42,8 @@ def oscillator_parameters(
 
     if theta is not None:
         return uniform(*gains, m), uniform(*theta, m)
+    if not 1 < gains[0] <= gains[1] <= _STEEPEST:
+        raise ValueError(f"alpha is {gains}; allowed with theta=None: gains above 1, up to {_STEEPEST:g}")
     a, t = torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64)
     while len(a) < m:
         some, angle = uniform(*gains, 4 * m), uniform(0, math.pi / 2, 4 * m)
@@ -85,15 +90,16 @@ def limit_cycle_(
     grow like alpha^t. Start from a random state as above, or let the input push it off.
 
     Raises ``ValueError`` for other modules, a nonlinearity other than tanh, odd sizes, and what
-    :func:`oscillator_parameters` raises. Source: Park, slides; Kaiming, h0 and the gates' weights from the authors'
-    settings. Used in: limit_cycles.
+    :func:`oscillator_parameters` raises; the module is then as it was. Source: Park, slides; Kaiming, h0 and the
+    gates' weights from the authors' settings. Used in: limit_cycles.
     """
     if not isinstance(module, nn.RNN | nn.RNNCell | nn.GRU | nn.GRUCell):
         raise ValueError(f"module is {type(module).__name__}; allowed: RNN, RNNCell, GRU, GRUCell of torch.nn")
     if getattr(module, "nonlinearity", "tanh") != "tanh":
         raise ValueError(f"module has the nonlinearity {module.nonlinearity!r}; allowed: 'tanh'")
     gated = isinstance(module, nn.GRU | nn.GRUCell)
-    for name, parameter in sorted(module.named_parameters()):
+    # Recurrent weights come first: what they refuse is refused before anything is changed.
+    for name, parameter in sorted(module.named_parameters(), key=lambda named: (named[0].startswith("bias"), named[0])):
         if name.startswith("weight_hh"):
             W = block_rotation(module.hidden_size, generator, alpha, theta)
             parameter.copy_(torch.cat([torch.zeros_like(W), torch.zeros_like(W), 2 * W]) if gated else W)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import shutil
 import sys
 import time
@@ -15,11 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slowmanifold.press.chapters import Failed, Refused, fitting
-from slowmanifold.press.execute import Failure, Run
+from slowmanifold.press.execute import CORES, Failure, Run
 from slowmanifold.press.project import Project
 
 TIMEOUT = 900
-CORES = os.cpu_count() or 1
 
 
 class Lines:
@@ -121,9 +119,10 @@ def cli() -> None:
 def build(chapters: tuple[str, ...], profile: str, jobs: int, timeout: int) -> None:
     """Run the chapters that changed and make the book in _build/html.
 
-    Without CHAPTER, all of them. A chapter runs again only when its code, its parameters, the modules it imports, its
-    claims, the pinned packages or Python changed. A chapter that fails does not stop the others; its last good page
-    stays. Stop with Ctrl-C at any time: what is finished is kept and the next build goes on from there.
+    Without CHAPTER, all of them. A chapter runs again only when its code, its parameters, the modules it imports, the
+    data files that it names, its claims, the pinned packages or Python changed. A chapter that fails does not stop the
+    others; its last good page stays. Stop with Ctrl-C at any time: what is finished is kept and the next build goes on
+    from there.
     """
     from slowmanifold.press.build import build as make
 

@@ -24,6 +24,7 @@ import joblib
 import psutil
 
 from slowmanifold.press.chapters import Chapter
+from slowmanifold.press.files import write_text
 from slowmanifold.press.keys import records_key
 from slowmanifold.press.project import Project
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 # Jupyter's libraries are imported where they are used: they take longer than a build that has nothing to do.
 
-CORES = joblib.cpu_count()
+CORES = joblib.cpu_count()  # that this process may use, not all that the machine has
 SHOWN_VERSIONS = ("numpy", "scipy", "torch", "matplotlib", "jupyter-book")
 RECORD = "slowmanifold"
 # A kernel lives for one chapter: to look for garbage less often saves a twentieth of its time.
@@ -90,10 +91,7 @@ def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook so that a reader sees the old file or the new one, never a part."""
     import nbformat
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    nbformat.write(notebook, draft)
-    os.replace(draft, path)
+    write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def read(path: Path) -> NotebookNode | None:

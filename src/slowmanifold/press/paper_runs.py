@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slowmanifold.press.chapters import Refused
 from slowmanifold.press.execute import RECORD, measured
+from slowmanifold.press.files import write_text
 from slowmanifold.press.keys import changes
 from slowmanifold.press.project import Project
 
@@ -93,9 +93,6 @@ def record(project: Project, names: Iterable[str], states: Mapping[str, State]) 
         told = run.metadata[RECORD]
         values = {claim["id"]: claim["measured"] for claim in measured(run)}
         kept[name] = {fact: told[fact] for fact in FACTS} | {"key": compared(told["key"]), "claims": values}
-    path = file(project)
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps({name: kept[name] for name in sorted(kept)}, indent=1, ensure_ascii=False) + "\n")
-    os.replace(draft, path)
+    ordered = {name: kept[name] for name in sorted(kept)}
+    write_text(file(project), json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
     return chosen

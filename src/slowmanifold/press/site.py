@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from slowmanifold.press.execute import CORES
+
 # What the place of the output can be at fault for: full, over its quota or its largest file, read-only.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -85,7 +87,7 @@ def sphinx(staged: Path, made: Path, *, strict: bool) -> None:
         encoding="utf-8",
     )
     # Two more than cores: the first process takes no page to write, and while one is written it prepares the next.
-    jobs = str((os.cpu_count() or 1) + 2)
+    jobs = str(CORES + 2)
     command = [sys.executable, "-m", "slowmanifold.press.sphinx_process"]
     command += ["-b", "html", "-q", "-T", "--no-color", "-j", jobs]
     if strict:

@@ -86,9 +86,9 @@ class WriteIndex(SphinxPostTransform):
 
 
 def plain(name: str) -> str:
-    """A name as it is sorted: in lower case, without accents and dashes."""
+    """A name as it is sorted: in lower case, without accents and dashes; itself if no letter or digit is left."""
     letters = unicodedata.normalize("NFKD", name).lower()
-    return re.sub(r"[^a-z0-9 ]", "", letters.replace("–", " ").replace("-", " "))
+    return re.sub(r"[^a-z0-9 ]", "", letters.replace("–", " ").replace("-", " ")).strip() or name
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -27,13 +27,15 @@ def driven_exponent(
 
         ((1 + lambda)^2 - d^2/dtau^2) psi = gain^2 E[tanh'(x(t)) tanh'(x(t + tau))] psi.
 
-    Dimensionless, rates per unit of tau. Raises ``ValueError`` for what is not positive and finite, and
-    ``RuntimeError`` where the iteration does not converge. Source: Rajan, Abbott and Sompolinsky, Phys. Rev. E 82,
-    011903 (2010). Used in: reservoir.
+    Dimensionless, rates per unit of tau. Raises ``ValueError`` for what is not positive and finite or for fewer than 8
+    phases, and ``RuntimeError`` where the iteration does not converge. Source: Rajan, Abbott and Sompolinsky, Phys.
+    Rev. E 82, 011903 (2010). Used in: reservoir.
     """
     for name, value in (("gain", gain), ("amplitude", amplitude), ("frequency", frequency)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}; allowed: positive finite numbers")
+    if phases < 8:
+        raise ValueError(f"phases is {phases}; allowed: 8, 9, 10, ...")
     averages = SmoothAverages(torch.tanh, gain)
     angle = 2 * math.pi * torch.arange(phases, dtype=torch.float64) / phases
     squares = (frequency * torch.fft.fftfreq(phases, 1 / phases, dtype=torch.float64)) ** 2  # of -d/dtau, by harmonics
