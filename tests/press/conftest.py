@@ -186,6 +186,14 @@ class Book(Workshop):
                     found.append(process)
         return found
 
+    def has_at_work(self, words: str) -> bool:
+        """Whether one of these processes has ``words`` in its command line."""
+        for process in self.processes:
+            with suppress(psutil.NoSuchProcess):
+                if words in " ".join(process.cmdline()):
+                    return True
+        return False
+
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path):

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,16 +93,16 @@ def execute(
     A failed run is kept aside and leaves the last good one in place.
     """
     os.environ.pop(REPORT, None)  # whatever a reader's shell says, the book stands by its claims
-    failures = {}
-    with closing(run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter)) as outcomes:
-        for name, outcome in outcomes:
-            if isinstance(outcome, Failure):
-                failures[name] = outcome
-                write(outcome.notebook, project.failed(profile, name))
-            else:
-                write(outcome.notebook, project.executed(profile, name))
-                project.failed(profile, name).unlink(missing_ok=True)
-    return failures
+
+    def keep(name: str, outcome: Run | Failure) -> None:
+        if isinstance(outcome, Failure):
+            write(outcome.notebook, project.failed(profile, name))
+        else:
+            write(outcome.notebook, project.executed(profile, name))
+            project.failed(profile, name).unlink(missing_ok=True)
+
+    outcomes = run_all(project, stale, profile, jobs=jobs, timeout=timeout, reporter=reporter, keep=keep)
+    return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
 
 
 def to_run(chapters: Iterable[State], at_paper_scale: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -183,7 +183,7 @@ def run_aside(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder.parent) as scratch:
         asked = {chapter.name: parameters}
-        [(_, outcome)] = run_all(project, asked, profile, jobs=1, timeout=timeout, reporter=reporter)
+        [outcome] = run_all(project, asked, profile, jobs=1, timeout=timeout, reporter=reporter).values()
         draft = Path(scratch, "run")
         write(outcome.notebook, draft / f"{chapter.name}.ipynb")
         try:

@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import click
@@ -265,28 +266,34 @@ def run_all(
     jobs: int,
     timeout: int,
     reporter: Reporter,
-) -> Iterator[tuple[str, Run | Failure]]:
-    """Run the chapters ``asked`` (name: parameters) side by side; each outcome comes as its run ends.
+    keep: Callable[[str, Run | Failure], None] = lambda name, outcome: None,
+) -> dict[str, Run | Failure]:
+    """Run the chapters ``asked`` (name: parameters) side by side; ``keep`` gets each outcome the moment its run ends.
 
     Whatever ends this early, Ctrl-C or a full disk, ends the kernels and starts no more.
     """
     os.environ.update(limits(jobs, len(asked)))
+    stopped = Event()
+
+    def run_and_keep(name: str) -> Run | Failure:
+        outcome = run(project, project.chapter(name), asked[name], profile, timeout=timeout, reporter=reporter)
+        # In the thread of the run: no Ctrl-C comes between. A run that it ended is no failure of the chapter's.
+        if isinstance(outcome, Run) or not stopped.is_set():
+            keep(name, outcome)
+        return outcome
+
     # Not in this thread, where nbclient would take Ctrl-C for itself.
     pool = ThreadPoolExecutor(jobs)
-    futures: dict[Future[Run | Failure], str] = {
-        pool.submit(run, project, project.chapter(name), parameters, profile, timeout=timeout, reporter=reporter): name
-        for name, parameters in asked.items()
-    }
+    futures: dict[Future[Run | Failure], str] = {pool.submit(run_and_keep, name): name for name in asked}
     try:
         waiting = set(futures)
         while waiting:
             # Never for long: Python does not notice a Ctrl-C that comes just before a wait without end.
             done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in done:
-                name, outcome = futures[future], future.result()
-                reporter.finished(name, outcome)
-                yield name, outcome
+                reporter.finished(futures[future], future.result())
     except BaseException:
+        stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         # Again and again, as a run may be about to start its kernel.
         while not all(future.done() for future in futures):
@@ -296,3 +303,4 @@ def run_all(
             time.sleep(0.05)
         raise
     pool.shutdown()
+    return {name: future.result() for future, name in futures.items()}
