@@ -190,7 +190,7 @@ def test_the_menus_open_on_a_phone(browser: Browser, site: Path) -> None:
     with opened(browser, f"{site.as_uri()}/", "book/notation.html", "light", PHONE) as shown:
         shown.locator(".bd-header-article .secondary-toggle").click()
         shown.get_by_role("link", name="Manifolds", exact=True).click()
-        assert shown.url.endswith("#manifolds")
+        shown.wait_for_url(lambda url: url.endswith("#manifolds"))
         shown.locator(".bd-header-article .primary-toggle").click()
         shown.get_by_role("link", name="References", exact=True).first.click()
         shown.wait_for_url("**/book/references.html")
