@@ -190,10 +190,12 @@ def test_the_menus_open_on_a_phone(browser: Browser, site: Path) -> None:
     with opened(browser, f"{site.as_uri()}/", "book/notation.html", "light", PHONE) as shown:
         shown.locator(".bd-header-article .secondary-toggle").click()
         shown.get_by_role("link", name="Manifolds", exact=True).click()
-        shown.wait_for_url(lambda url: url.endswith("#manifolds"))
+        shown.wait_for_url("**#manifolds")
+        assert shown.locator("#manifolds").is_visible()
         shown.locator(".bd-header-article .primary-toggle").click()
         shown.get_by_role("link", name="References", exact=True).first.click()
         shown.wait_for_url("**/book/references.html")
+        assert shown.get_by_role("heading", name="References").is_visible()
 
 
 def test_the_ledger_can_be_filtered_and_linked_to(browser: Browser, site: Path) -> None:
