@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
@@ -208,7 +209,7 @@ def relu_fixed_points(
         if values is not None and not values.isfinite().all():
             raise ValueError(f"{name} has {int((~values.isfinite()).sum())} values that are not finite")
 
-    batch = torch.broadcast_shapes(W.shape[:-2], b.shape[:-1], () if leak is None else leak.shape[:-2])
+    batch = np.broadcast_shapes(W.shape[:-2], b.shape[:-1], () if leak is None else leak.shape[:-2])
     # Copies: Jacobians are made when asked for, from the weights of now.
     weights, rest = W.expand(*batch, d, d).clone(), None if leak is None else leak.expand(*batch, d, d).clone()
     if leak is not None:

@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from dataclasses import fields
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -54,7 +55,7 @@ def squared_error(
     """
     _require_equal_steps(inputs, targets)
     phi, _ = ACTIVATIONS[network.activation]
-    batch = torch.broadcast_shapes(network.W.shape[:-2], network.b.shape[:-1])
+    batch = np.broadcast_shapes(network.W.shape[:-2], network.b.shape[:-1])
     d = len(network.x0)
     # Units first, (unit, network, trial): as so many products of d x d matrices, one for each network, a step would
     # cost several times what it does as d x d sums over all networks and trials.

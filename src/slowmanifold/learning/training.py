@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.adam import adam
 
 from slowmanifold.learning.tasks import UNMARKED, Trials
 
@@ -60,7 +61,7 @@ def train(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(device)
     weights = None if class_weights is None else class_weights.to(next(model.parameters()))
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    optimiser = _Adam(model, learning_rate)
     rows: list[Row] = []
     settings = {"learning_rate": learning_rate, "every": every}
     if checkpoint is not None and checkpoint.exists():
@@ -78,9 +79,7 @@ def train(
             trials = draw(generator)
             logits = model(trials.inputs.to(device))
             loss = classification_loss(logits, trials.targets.to(device), weights)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            optimiser.step(loss)
             total += loss.item()
             progress.advance(bar)
             if step % every == 0 or step == steps:
@@ -113,15 +112,49 @@ def accuracy(
     return (logits.argmax(-1) == targets)[asked].double().mean().item()
 
 
+class _Adam:
+    """torch's Adam, without its class: that one imports torch's compiler first, which takes seconds."""
+
+    def __init__(self, model: nn.Module, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        self.parameters = list(model.parameters())
+        self.moments = [[torch.zeros_like(values) for values in self.parameters] for _ in range(2)]
+        self.counts = [torch.zeros((), device=values.device) for values in self.parameters]
+
+    def step(self, loss: Float[Tensor, ""]) -> None:
+        """One step down the gradient of the loss."""
+        gradients = torch.autograd.grad(loss, self.parameters)
+        with torch.no_grad():
+            adam(
+                self.parameters,
+                list(gradients),
+                *self.moments,
+                [],
+                self.counts,
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self.learning_rate,
+                weight_decay=0,
+                eps=1e-8,
+                maximize=False,
+            )
+
+    def state(self) -> list[Tensor]:
+        """All that it remembers, to be kept and written into."""
+        return [*self.moments[0], *self.moments[1], *self.counts]
+
+
 def _save(
     path: Path,
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: _Adam,
     generator: np.random.Generator,
     rows: list[Row],
     settings: Row,
 ) -> None:
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "rows": rows, "settings": settings}
+    state = {"model": model.state_dict(), "optimiser": optimiser.state(), "rows": rows, "settings": settings}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
     torch.save(state | {"generator": generator.bit_generator.state}, partial)
@@ -129,7 +162,7 @@ def _save(
 
 
 def _restore(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, generator: np.random.Generator, settings: Row
+    path: Path, model: nn.Module, optimiser: _Adam, generator: np.random.Generator, settings: Row
 ) -> list[Row]:
     state = torch.load(path, map_location=next(model.parameters()).device)
     for name, value in settings.items():
@@ -137,6 +170,7 @@ def _restore(
             kept = state["settings"][name]
             raise ValueError(f"{name} is {value}; allowed: {kept}, that of the checkpoint {path.name}")
     model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
+    for values, kept in zip(optimiser.state(), state["optimiser"], strict=True):
+        values.copy_(kept)
     generator.bit_generator.state = state["generator"]
     return state["rows"]
