@@ -26,10 +26,12 @@ import psutil
 
 from slowmanifold.press.chapters import Chapter
 from slowmanifold.press.files import write_text
+from slowmanifold.press.forks import kernel_managers
 from slowmanifold.press.keys import records_key
 from slowmanifold.press.project import Project
 
 if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
     from nbformat import NotebookNode
 
 # Jupyter's libraries are imported where they are used: they take longer than a build that has nothing to do.
@@ -147,6 +149,7 @@ def run(
     *,
     timeout: int,
     reporter: Reporter,
+    kernels: type[AsyncKernelManager],
 ) -> Run | Failure:
     """Execute one chapter in a kernel of its own, in the book's folder; no cell may take more than ``timeout`` s."""
     import papermill
@@ -189,6 +192,7 @@ def run(
             extra_arguments=["--IPKernelApp.log_level=CRITICAL", f"--IPKernelApp.exec_lines={GARBAGE}"],
             shutdown_kernel="immediate",  # by then all is told; its own farewell takes seconds
             resources={"metadata": {"path": str(project.book)}},
+            kernel_manager_class=kernels,
         )
     except papermill.PapermillExecutionError as error:
         outcome: Run | Failure = failure(managed[0], "\n".join(error.traceback) or f"{error.ename}: {error.evalue}")
@@ -273,34 +277,43 @@ def run_all(
     Whatever ends this early, Ctrl-C or a full disk, ends the kernels and starts no more.
     """
     os.environ.update(limits(jobs, len(asked)))
-    stopped = Event()
+    with kernel_managers(len(asked)) as kernels:
+        stopped = Event()
 
-    def run_and_keep(name: str) -> Run | Failure:
-        outcome = run(project, project.chapter(name), asked[name], profile, timeout=timeout, reporter=reporter)
-        # In the thread of the run: no Ctrl-C comes between. A run that it ended is no failure of the chapter's.
-        if isinstance(outcome, Run) or not stopped.is_set():
-            keep(name, outcome)
-        return outcome
+        def run_and_keep(name: str) -> Run | Failure:
+            outcome = run(
+                project,
+                project.chapter(name),
+                asked[name],
+                profile,
+                timeout=timeout,
+                reporter=reporter,
+                kernels=kernels,
+            )
+            # In the thread of the run: no Ctrl-C comes between. A run that it ended is no failure of the chapter's.
+            if isinstance(outcome, Run) or not stopped.is_set():
+                keep(name, outcome)
+            return outcome
 
-    # Not in this thread, where nbclient would take Ctrl-C for itself.
-    pool = ThreadPoolExecutor(jobs)
-    futures: dict[Future[Run | Failure], str] = {pool.submit(run_and_keep, name): name for name in asked}
-    try:
-        waiting = set(futures)
-        while waiting:
-            # Never for long: Python does not notice a Ctrl-C that comes just before a wait without end.
-            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in done:
-                reporter.finished(futures[future], future.result())
-    except BaseException:
-        stopped.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        # Again and again, as a run may be about to start its kernel.
-        while not all(future.done() for future in futures):
-            for kernel in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    kernel.kill()
-            time.sleep(0.05)
-        raise
-    pool.shutdown()
-    return {name: future.result() for future, name in futures.items()}
+        # Not in this thread, where nbclient would take Ctrl-C for itself.
+        pool = ThreadPoolExecutor(jobs)
+        futures: dict[Future[Run | Failure], str] = {pool.submit(run_and_keep, name): name for name in asked}
+        try:
+            waiting = set(futures)
+            while waiting:
+                # Never for long: Python does not notice a Ctrl-C that comes just before a wait without end.
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    reporter.finished(futures[future], future.result())
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Again and again, as a run may be about to start its kernel.
+            while not all(future.done() for future in futures):
+                for kernel in psutil.Process().children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):
+                        kernel.kill()
+                time.sleep(0.05)
+            raise
+        pool.shutdown()
+        return {name: future.result() for future, name in futures.items()}
