@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from slowmanifold.learning.digits import full_digits, small_digits
 from slowmanifold.learning.long_memory import network, share_right, train_digits
@@ -21,6 +22,15 @@ def test_the_small_digits_are_shared_out_without_remainder_or_overlap():
     assert torch.equal(torch.unique(together, dim=0), torch.unique(others, dim=0))
     assert together.min() == 0
     assert together.max() == 1
+
+
+def test_the_small_digits_are_those_of_scikit_learn():
+    split = small_digits(np.random.default_rng(0))
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    for name, expected in (("pixels", pixels / 16), ("labels", labels)):
+        shared = [getattr(part, name) for part in (split.validation, split.test, split.training)]
+        assert np.array_equal(torch.cat(shared).numpy(), expected[order]), name
 
 
 def written(folder, name, array, zipped):

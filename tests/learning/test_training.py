@@ -42,6 +42,21 @@ def test_training_solves_what_a_network_without_memory_cannot():
     assert history["loss"][-1] < 0.5 * np.log(2) / 3
 
 
+def test_the_steps_are_those_of_torchs_adam():
+    model, history = trained(steps=30, evaluate=None)
+    other, generator, losses = fresh(), np.random.default_rng(1), []
+    optimiser = torch.optim.Adam(other.parameters(), lr=0.01, fused=True)
+    for _ in range(30):
+        trials = draw(generator)
+        loss = classification_loss(other(trials.inputs), trials.targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+    assert history["loss"][-1] == pytest.approx(np.mean(losses[-10:]), rel=1e-12)
+
+
 def test_the_same_generator_gives_the_same_training_and_another_one_another():
     (a, one), (b, two), (_, other) = trained(), trained(), trained(generator=np.random.default_rng(2))
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))

@@ -43,7 +43,6 @@ def test_a_forked_kernel_finds_what_any_other_finds_and_its_libraries_loaded(boo
     assert not book.build(jobs=1).failures
     loaded, *expected = outputs(book, "alone")
     assert loaded.startswith("False ")
-    book.edit("book/alone.md", "The end.", "The end of it.")
     fill(book, ("two", LOOK), ("sweep", SWEEP), ("one", LOOK))
     book.edit("book/alone.md", "loaded =", "loaded  =")
     assert not book.build(jobs=1).failures

@@ -28,7 +28,7 @@ import psutil
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
-WORTHWHILE = 4  # chapters
+WORTHWHILE = 4  # chapters; for fewer it takes longer to load the libraries than it saves
 # The kernel, and what the chapters import that takes longest.
 LIBRARIES = (
     "IPython",
@@ -93,9 +93,7 @@ class Server:
 
     def end(self) -> None:
         """End it, and with it its kernels."""
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 @contextmanager
