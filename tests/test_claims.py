@@ -101,6 +101,8 @@ def test_a_file_without_records_has_none(tmp_path):
         ({"status": "true"}, "status is 'true'; allowed are holds"),
         ({"where": None}, "where is missing"),
         ({"says": ""}, "says is missing"),
+        ({"ours": False}, "ours is False; true is allowed"),
+        ({"ours": True, "status": "open"}, "what is ours holds, this one open"),
         ({"status": "corrected"}, "corrected needs a note"),
         ({"status": "deviates"}, "deviates needs a note"),
         ({"instead": {"above": 1}}, "instead belongs to claims that deviate, this one holds"),

@@ -4,7 +4,7 @@
 const table = document.querySelector("table.ledger");
 if (table) {
   const rows = [...table.querySelectorAll("tr[data-paper]")];
-  const keys = ["paper", "chapter", "status", "scale"];
+  const keys = ["paper", "chapter", "said", "status", "scale"];
   const labels = { scale: "paper scale" };
   const unnamed = { chapter: "none yet" };
 

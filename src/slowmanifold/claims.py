@@ -7,6 +7,9 @@ A record says what a paper claims, the value that follows from it and the tolera
 - ``deviates``: we could not confirm it; ``instead`` gives what we find.
 - ``open``: nobody has measured it yet.
 
+A record says what the paper says, or, with ``ours: true``, what the book adds to it: a consequence, a condition, a
+check. What we add ourselves must hold, and is counted apart from what the papers say.
+
 ``holds`` and ``corrected`` ask the measured value to meet the paper's expectation. ``deviates`` asks it to miss that
 expectation and, where ``instead`` is given, to meet ours. So either status turns red when the result changes.
 """
@@ -28,8 +31,9 @@ import yaml
 SOURCES = ("graceful", "signals", "local")
 STATUSES = ("holds", "corrected", "deviates", "open")
 BOUNDS = ("expect", "within", "relative", "below", "above", "verdict_only")
+OURS = ' <span class="claim-ours">ours</span>'  # beside the place of what the book adds
 REPORT = "SLOWMANIFOLD_CLAIMS"  # in the environment, with the value "report": show a contradiction, do not raise it
-FIELDS = ("id", "source", "where", "says", "status", "note", "instead", *BOUNDS)
+FIELDS = ("id", "source", "where", "says", "status", "note", "instead", "ours", *BOUNDS)
 
 
 class ClaimContradicted(AssertionError):
@@ -94,7 +98,10 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Record:
-    """One claim of a paper: its place, what it says, what we expect to measure and the status we recorded."""
+    """One claim of a paper: its place, what it says, what we expect to measure and the status we recorded.
+
+    One that is ``ours`` is not the paper's: its place is that to which the book adds it.
+    """
 
     id: str
     source: str
@@ -104,6 +111,7 @@ class Record:
     expectation: Expectation
     note: str = ""
     instead: Expectation | None = None
+    ours: bool = False
 
     def agrees(self, value: float | bool) -> bool:
         """Whether the measured value agrees with the recorded status."""
@@ -168,11 +176,16 @@ def load(path: Path) -> dict[str, Record]:
             raise ValueError(f"{where}: instead belongs to claims that deviate, this one {fields['status']}")
         if "instead" in fields and not (isinstance(fields["instead"], dict) and set(fields["instead"]) <= set(BOUNDS)):
             raise ValueError(f"{where}: instead is {fields['instead']!r}; its fields are {', '.join(BOUNDS)}")
+        if fields.get("ours", True) is not True:
+            raise ValueError(f"{where}: ours is {fields['ours']!r}; true is allowed, or leave it out")
+        if "ours" in fields and fields["status"] != "holds":
+            raise ValueError(f"{where}: what is ours holds, this one {fields['status']}")
         records[fields["id"]] = Record(
             **{name: one_line(fields[name]) for name in ("id", "source", "where", "says", "status")},
             expectation=Expectation.from_record(fields, where),
             note=one_line(fields.get("note", "")),
             instead=Expectation.from_record(fields["instead"], f"{where}: instead") if "instead" in fields else None,
+            ours="ours" in fields,
         )
     return records
 
@@ -205,7 +218,7 @@ def as_text(value: float | bool, within: float | None = None) -> str:
 
 def row(record: Record, value: float | bool, verdict: str) -> str:
     """The HTML row that a page shows for a measured claim."""
-    numbers = [("paper", str(record.expectation))]
+    numbers = [("derived" if record.ours else "paper", str(record.expectation))]
     if record.instead is not None:
         numbers.append(("we find", str(record.instead)))
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in numbers)
@@ -214,7 +227,7 @@ def row(record: Record, value: float | bool, verdict: str) -> str:
         f'<div class="claim claim-{verdict}" id="claim-{record.id}">'
         f'<span class="claim-verdict">{verdict}</span> '
         f'<span class="claim-says">{with_maths(record.says)}</span> '
-        f'<span class="claim-where">{record.source}, {html.escape(record.where)}</span>'
+        f'<span class="claim-where">{record.source}, {html.escape(record.where)}{OURS if record.ours else ""}</span>'
         f'<dl class="claim-numbers">{terms}<dt>measured</dt>'
         f"<dd><output>{as_text(value, record.within)}</output></dd></dl>{note}</div>"
     )

@@ -69,7 +69,18 @@ def test_every_claim_has_a_row_and_the_summary_counts_them(tmp_path):
     measured = collect({"one": run(("c", True, "holds"), ("a", False, "deviates"), ("d", True, "holds"))})
     text = page(tmp_path, [{"id": id} for id in "abcd"], measured)
     assert list(rows(text)) == ["a", "b", "c", "d"]
-    assert "The verdicts on the 4 claims: *holds* 2, *deviates* 1, *open* 1." in text
+    assert "The verdicts on the 4 claims of the papers: *holds* 2, *deviates* 1, *open* 1. We add\n0." in text
+
+
+def test_what_is_ours_is_marked_and_counted_apart(tmp_path):
+    measured = collect({"one": run(("a", True, "holds"), ("b", True, "holds"))})
+    text = page(tmp_path, [{"id": "a"}, {"id": "b", "ours": True}], measured)
+    assert "The verdicts on the 1 claims of the papers: *holds* 1. We add\n1." in text
+    theirs, ours = rows(text).values()
+    assert 'data-said="by the paper"' in theirs
+    assert "claim-ours" not in theirs
+    assert 'data-said="by us"' in ours
+    assert "claim-ours" in ours
 
 
 def test_the_rows_come_in_the_order_of_the_papers_under_their_sections(tmp_path):
@@ -102,7 +113,7 @@ def test_a_row_has_what_is_expected_and_measured_and_leads_to_its_cell(tmp_path)
     record = {"id": "a.b", "expect": 0.25, "within": 0.01, "status": "deviates", "note": "so", "source": "local"}
     record |= {"instead": {"above": 0.5}, "where": "eq. <1> & 2", "says": "is $<1$ & <b>"}
     row = rows(page(tmp_path, [record], {"a.b": Measurement("one", 0.75, "deviates")}))["a.b"]
-    assert 'data-paper="local" data-chapter="one" data-status="deviates"' in row
+    assert 'data-paper="local" data-chapter="one" data-said="by the paper" data-status="deviates"' in row
     assert '<a href="one.html#claim-a.b">a.b</a>' in row
     assert '0.25 ± 0.01<br><span class="claim-instead">we find &gt; 0.5</span>' in row
     assert '<td>0.75 <span class="claim-verdict claim-deviates">deviates</span></td>' in row

@@ -33,7 +33,7 @@ MUTATIONS = [
     Mutation(
         "sign of the attraction", "networks/ring.py", "- x.unsqueeze(-1) * e", "+ x.unsqueeze(-1) * e", "fenichel"
     ),
-    Mutation("missing dt", "networks/line.py", "x + dt * self.velocity", "x + self.velocity", "fenichel"),
+    Mutation("missing dt", "networks/euler.py", "x + dt * self.velocity", "x + self.velocity", "fenichel"),
     Mutation("swapped J_E and J_I", "networks/ring.py", "(J_I + J_E * torch.cos", "(J_E + J_I * torch.cos", "rings"),
     Mutation("n off by one", "networks/ring.py", "torch.arange(2, N - 1, ", "torch.arange(3, N, ", "rings"),
     Mutation("gate not applied", "networks/oscillator.py", "(1 - z) * (h - x)", "(h - x)", "limit_cycles"),

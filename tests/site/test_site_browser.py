@@ -202,7 +202,7 @@ def test_the_ledger_can_be_filtered_and_linked_to(browser: Browser, site: Path) 
     shown_rows = "[...document.querySelectorAll('table.ledger tr[data-paper]')].filter((it) => it.checkVisibility())"
     with opened(browser, f"{site.as_uri()}/", "book/ledger.html", "light", DESK) as shown:
         every = shown.evaluate(f"{shown_rows}.map((it) => ({{...it.dataset}}))")
-        for key in ("paper", "chapter", "status", "scale"):
+        for key in ("paper", "chapter", "said", "status", "scale"):
             chosen = shown.locator(f".ledger-filters select[name={key}]")
             for value in sorted({row[key] for row in every}):
                 chosen.select_option(value)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from slowmanifold.networks.euler import Flow
 from slowmanifold.networks.matvec import matvec
 
 Activation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -24,7 +25,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 @dataclass(frozen=True, eq=False)
-class RateNetwork:
+class RateNetwork(Flow):
     """A network of d rate units with K inputs and one output, as a flow and as its Euler map.
 
         x' = -x + phi(W_in I + W x + b)                        [eq. 7]
@@ -71,18 +72,6 @@ class RateNetwork:
         """Derivative of the velocity with respect to the state, -1 + diag(phi'(h)) W."""
         _, slope = ACTIVATIONS[self.activation]
         return slope(self.preactivation(x, I)).unsqueeze(-1) * self.W - torch.eye(x.shape[-1], dtype=x.dtype)
-
-    def step(
-        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch K"] | None = None, dt: float = 1.0
-    ) -> Float[Tensor, "*batch d"]:
-        """One Euler step x + dt x' of the flow (dt in units of tau); ``dt=1`` is the map phi(...) of eq. 6."""
-        return x + dt * self.velocity(x, I)
-
-    def step_jacobian(
-        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch K"] | None = None, dt: float = 1.0
-    ) -> Float[Tensor, "*batch d d"]:
-        """Derivative of the Euler step with respect to the state: its eigenvalues are 1 + dt lambda."""
-        return torch.eye(x.shape[-1], dtype=x.dtype) + dt * self.jacobian(x, I)
 
     def output(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """O = W_out . x + b_out, in clicks. Source: eq. 6."""

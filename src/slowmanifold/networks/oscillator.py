@@ -12,6 +12,7 @@ from jaxtyping import Float
 from scipy.optimize.elementwise import find_minimum
 from torch import Tensor
 
+from slowmanifold.networks.euler import Flow
 from slowmanifold.networks.matvec import matvec
 
 
@@ -29,24 +30,8 @@ def rotation(
     return torch.stack([cos, -sin, sin, cos], -1).unflatten(-1, (2, 2))
 
 
-class _Flow:
-    """What a flow and its Euler map have in common."""
-
-    def step(
-        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None, dt: float = 1.0
-    ) -> Float[Tensor, "*batch d"]:
-        """One Euler step x + dt x' of the flow (dt in units of tau); ``dt=1`` is the recurrent network."""
-        return x + dt * self.velocity(x, I)
-
-    def step_jacobian(
-        self, x: Float[Tensor, "*#batch d"], I: Float[Tensor, "*#batch d"] | None = None, dt: float = 1.0
-    ) -> Float[Tensor, "*batch d d"]:
-        """Derivative of :meth:`step` with respect to the state, 1 + dt J."""
-        return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) + dt * self.jacobian(x, I)
-
-
 @dataclass(frozen=True, eq=False)
-class TanhRNN(_Flow):
+class TanhRNN(Flow):
     """The tanh-RNN of d units, as a flow and as the map that is its Euler step of one.
 
         x' = -x + tanh(W x + b + I)            x_{t+1} = tanh(W x_t + b + I_t)
@@ -129,7 +114,7 @@ class TanhRNN(_Flow):
 
 
 @dataclass(frozen=True, eq=False)
-class GRU(_Flow):
+class GRU(Flow):
     """The gated recurrent unit without input, as a flow and as the map that is its Euler step of one.
 
         z = sigmoid(U_z x + b_z),   r = sigmoid(U_r x + b_r),   h = tanh(U_h (r x) + b_h + I)

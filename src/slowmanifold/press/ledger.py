@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowmanifold.claims import Record, as_text, load, with_maths
+from slowmanifold.claims import OURS, Record, as_text, load, with_maths
 from slowmanifold.press import outline
 from slowmanifold.press.chapters import Failed
 from slowmanifold.press.execute import measured
@@ -103,7 +103,7 @@ def row(entry: Entry) -> str:
         there += ' <a class="ledger-earlier" href="execution.html#paper-runs">earlier state</a>'
     cells = [
         f'<th scope="row">{name}</th>',
-        f"<td>{html.escape(record.where)}</td>",
+        f"<td>{html.escape(record.where)}{OURS if record.ours else ''}</td>",
         f"<td>{typeset(with_maths(record.says))}</td>",
         f"<td>{expected}</td>",
         f"<td>{here}</td>",
@@ -111,7 +111,8 @@ def row(entry: Entry) -> str:
     ]
     return (
         f'<tr id="ledger-{record.id}" data-paper="{record.source}" data-chapter="{chapter}" '
-        f'data-status="{entry.verdict}" data-scale="{entry.scale}">' + "".join(cells) + "</tr>"
+        f'data-said="{"by us" if record.ours else "by the paper"}" data-status="{entry.verdict}" '
+        f'data-scale="{entry.scale}">' + "".join(cells) + "</tr>"
     )
 
 
@@ -123,7 +124,7 @@ def ledger_page(book: Path, measurements: Mapping[str, Measurement], runs: Mappi
     found = entries(load(book / "claims.yml"), measurements, runs)
     papers = outline.load(book / "papers.yml")
     groups = outline.grouped((entry.record for entry in found.values()), papers)
-    columns = ("claim", "where", "the paper says", "expected", "this build", "paper scale")
+    columns = ("claim", "where", "what is said", "expected", "this build", "paper scale")
     head = "".join(f'<th scope="col">{name}</th>' for name in columns)
     body = "\n".join(
         f'<tbody><tr class="ledger-section"><th scope="rowgroup" colspan="{len(columns)}">'
@@ -132,14 +133,19 @@ def ledger_page(book: Path, measurements: Mapping[str, Measurement], runs: Mappi
         + "</tbody>"
         for (source, heading), records in groups.items()
     )
+    theirs = [entry for entry in found.values() if not entry.record.ours]
     titles = "; ".join(f"*{source}*: {paper.title}" for source, paper in papers.items())
     return f"""# The ledger
 
 Every claim of the papers that the book measures, in the order of the papers, with the value that the paper gives or
 that follows from it, the tolerance, and what was measured, here and at the papers' own size. A claim *holds* as
 printed; it is *corrected* where it holds once a misprint is mended or a missing condition supplied; it *deviates* where
-we could not confirm it, and then we say what we find; it is *open* while no chapter measures it. Each name leads to the
-cell that measured it. The verdicts on the {len(found)} claims: {counted(entry.verdict for entry in found.values())}.
+we could not confirm it, and then we say what we find; it is *open* while no chapter measures it. What the papers do not
+say and we add, a consequence, a control or a check of our own, is marked as{OURS}. Each name leads to the cell that
+measured it.
+
+The verdicts on the {len(theirs)} claims of the papers: {counted(entry.verdict for entry in theirs)}. We add
+{len(found) - len(theirs)}.
 
 The papers are {titles}.
 
