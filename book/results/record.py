@@ -1,8 +1,8 @@
 """The training runs of the chapter "Long memory" that are too long for its build, recorded as JSON beside this file.
 
     python book/results/record.py                     all of them, about four hours on one core
-    python book/results/record.py search copy_memory  some: search, copy_memory, thousand, parts, reset, gated_copy,
-                                                      gated_search, random_delay, random_plain, digits
+    python book/results/record.py search copy_memory  some: search, copy_memory, common_rate, thousand, parts, reset,
+                                                      gated_copy, gated_search, random_delay, random_plain, digits
     MNIST=FOLDER python book/results/record.py full_digits
 
 The last one is not among "all": it wants a GPU, and a folder with the four files of MNIST in idx format. Finished runs
@@ -58,6 +58,7 @@ GATED_STARTS = {
 }
 RANDOM = {"delays": (30, 50), "tested": (20, 30, 40, 50, 60, 100, 200), "every": 100}
 SEARCH = {"learning_rate": RATES, "input_scale": [0.03, 0.1, 0.45]}
+LONGER = ("authors", "gain 1.5", "no weighting")  # of the parts
 SHIFTS = (-10, -5, -2, -1, 0, 1, 2, 5, 10)
 MNIST = "MNIST"  # the environment variable with the folder of the full digits
 EXPONENTS = 24  # of the largest that are written down
@@ -107,6 +108,13 @@ def copy_memory() -> dict:
     return together(tables)
 
 
+def common_rate() -> dict:
+    """Limit cycles at a delay of 50, as in copy_memory, at the slower learning rate, which some siblings have."""
+    fixed = {**MEMORY, **chosen()["limit cycle"], "learning_rate": SLOW, "structure": "rotation", "gain": 1.1}
+    fixed |= {"steps": STEPS[50], "delays": (50, 50), "tested": (50,)}
+    return together([{"start": "limit cycle", "delay": 50} | run(fixed, SEEDS, 2)])
+
+
 def thousand() -> dict:
     """Copy memory at a delay of 1000, the slower learning rate: one network each from limit cycles and two siblings."""
     tables = []
@@ -126,17 +134,32 @@ def reset() -> dict:
 
 
 def parts() -> dict:
-    """What the limit-cycle start owes to input scale, weighting and gain; two seeds at a delay of 50."""
-    base = {**MEMORY, "structure": "rotation", "gain": 1.1, "learning_rate": 3e-3, "input_scale": 0.1, "steps": 600}
+    """What the limit-cycle start owes to input scale, weighting and gain; two seeds at a delay of 50.
+
+    Three learning rates. "authors" is the start of the authors' published code, in a smaller network: gain 1.5, angles
+    from pi/21 to pi/3.8, Kaiming's inputs, weighted, a random initial state (our choice of its standard deviation). The
+    changes in ``LONGER`` are trained for longer, too, at the two slower rates.
+    """
+    base = {**MEMORY, "structure": "rotation", "gain": 1.1, "input_scale": 0.1, "initial": 0.0}
     base |= {"delays": (50, 50), "tested": (50,)}
+    kaiming = {"input_scale": math.sqrt(0.2)}
     changes = {
         "all": {},
         "no weighting": {"weighted": False},
-        "Kaiming input": {"input_scale": math.sqrt(0.2)},
+        "Kaiming input": kaiming,
         "gain 1.5": {"gain": 1.5},
-        "neither": {"weighted": False, "input_scale": math.sqrt(0.2), "gain": 1.5},
+        "authors": {"gain": 1.5, "structure": "slow rotation", **kaiming, "initial": 0.5},
     }
-    return together({"change": name} | run(base | change, 2, 3) for name, change in changes.items())
+    rates = [3e-4, *RATES]
+    tables = [
+        {"change": name} | run({**base, **change, "steps": 600}, 2, 3, {"learning_rate": rates})
+        for name, change in changes.items()
+    ]
+    tables += [
+        {"change": name} | run({**base, **changes[name], "steps": 4000}, 2, 3, {"learning_rate": rates[:2]})
+        for name in LONGER
+    ]
+    return together(tables)
 
 
 def gated_copy() -> dict:
@@ -270,6 +293,7 @@ def record(name: str, tree: str) -> None:
 ALL = (
     "search",
     "copy_memory",
+    "common_rate",
     "thousand",
     "parts",
     "reset",

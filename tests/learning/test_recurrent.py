@@ -170,6 +170,26 @@ def test_a_cornn_is_trained_without_a_probe_and_without_a_reset():
     assert short_training(cell="coRNN", probe=False)["trained"] == 2
 
 
+def test_a_network_begins_in_its_initial_state_if_it_has_one():
+    model = network("tanh", 10, 9, 16, np.random.default_rng(0), "rotation", 1.1, 0.5)
+    inputs = copy_memory(3, 6, np.random.default_rng(1)).inputs
+    model.initial = torch.zeros(16)
+    zero = model(inputs)
+    model.initial = None
+    assert torch.equal(model(inputs), zero)
+    model.initial = torch.linspace(-0.5, 0.5, 16)
+    first = inputs[:, :1].transpose(0, 1).float()
+    expected = model.core(first, model.initial.expand(1, 3, -1).contiguous())[0]
+    assert torch.equal(model.read(inputs[:, :1])[0], expected)
+    assert torch.equal(Interrupted(model, 5, "phases")(inputs)[:, :5], model(inputs)[:, :5])
+
+
+def test_an_initial_state_is_drawn_once_and_kept():
+    assert short_training(initial=0.5)["loss"][0] != short_training()["loss"][0]
+    with pytest.raises(ValueError, match=r"initial is 0\.5; allowed for a coRNN: 0\.0"):
+        short_training(cell="coRNN", probe=False, initial=0.5)
+
+
 @pytest.mark.parametrize("learning_rate", [1e30, 1e300])
 def test_a_training_that_ends_beyond_numbers_has_no_exponents_but_a_result(learning_rate):
     result = short_training(learning_rate=learning_rate)

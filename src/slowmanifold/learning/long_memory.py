@@ -40,6 +40,7 @@ def train_memory(
     enough: float,
     probe: bool = True,
     reset: str | None = None,
+    initial: float = 0.0,
     generator: np.random.Generator,
 ) -> Result:
     """Train one network at copy memory with a delay uniform on ``delays``, in float32, and say what became of it.
@@ -49,7 +50,8 @@ def train_memory(
     ``steps``, or when the recall on 256 fresh trials has reached ``enough`` at one of the looks, ``every`` steps apart.
 
     With ``reset``, "phases" or "amplitudes", the oscillators are :class:`Interrupted` before each cue. A coRNN has
-    neither a reset nor a probe.
+    neither a reset nor a probe. The state before the first step is zero; with ``initial`` it is normal with that
+    standard deviation, drawn once for the network (not a coRNN) and kept.
 
     Returned are the history's columns "step", "loss", "recall", NaN after the end; "trained", the steps made;
     "solved"; "recall_at" the delays ``tested``; "seconds" of the processor, for all of it; and with ``probe``, before
@@ -65,10 +67,12 @@ def train_memory(
     began = time.process_time()
     if reset is not None and delays[0] != delays[1]:
         raise ValueError(f"delays is {delays}; allowed with a reset: one delay, twice")
-    for name, value, allowed in (("probe", probe, False), ("reset", reset, None)):
+    for name, value, allowed in (("probe", probe, False), ("reset", reset, None), ("initial", initial, 0.0)):
         if cell == "coRNN" and value != allowed:
             raise ValueError(f"{name} is {value!r}; allowed for a coRNN: {allowed}")
     model = network(cell, SYMBOLS + 2, SYMBOLS + 1, units, generator, structure, gain, input_scale)
+    if initial:
+        model.initial = torch.from_numpy(initial * generator.standard_normal(units)).float()
     trained = model if reset is None else Interrupted(model, LENGTH + delays[0] - 1, reset)
     weights = torch.ones(SYMBOLS + 1)
     if weighted:
@@ -234,9 +238,9 @@ def signals(model: Recurrent, trials: Trials, generator: np.random.Generator) ->
     network. The adjoint is a random unit vector at the end of a trial, taken back to the end of the word: log10 of its
     norm there, median over trials. Used in: long_memory.
     """
-    word, rest = trials.inputs.transpose(0, 1).to(model.readout.weight).split([LENGTH, trials.inputs.shape[1] - LENGTH])
-    state = model.core(word)[1].detach().requires_grad_()
-    end = model.core(rest, state)[1]
+    word, rest = trials.inputs.tensor_split([LENGTH], 1)
+    state = model.read(word)[1].detach().requires_grad_()
+    end = model.core(rest.transpose(0, 1).to(model.readout.weight), state)[1]
     a = torch.from_numpy(generator.standard_normal(end.shape)).to(end)
     a = a / a.norm(dim=-1, keepdim=True)
     (adjoint,) = torch.autograd.grad((a * end).sum(), state)

@@ -20,15 +20,17 @@ RESETS = ("phases", "amplitudes")
 class Recurrent(nn.Module):
     """A recurrent layer and a linear readout of its state.
 
-        h_t = core(u_t, h_{t-1}),   h_0 = 0,      logits_t = W_out h_t + b_out
+        h_t = core(u_t, h_{t-1}),   h_0 = initial,      logits_t = W_out h_t + b_out
 
-    ``core`` is torch's ``RNN`` or ``GRU`` (one layer, time first) or a :class:`CoRNN`. W_out has Glorot's uniform
-    distribution, b_out is zero. Source: Park, slides, "Application". Used in: long_memory.
+    ``initial`` is a fixed state, not trained, or ``None``: zero. ``core`` is torch's ``RNN`` or ``GRU`` (one layer, time
+    first) or a :class:`CoRNN`. W_out has Glorot's uniform distribution, b_out is zero.
+    Source: Park, slides, "Application". Used in: long_memory.
     """
 
     def __init__(self, core: nn.RNN | nn.GRU | CoRNN, classes: int, generator: torch.Generator) -> None:
         super().__init__()
         self.core = core
+        self.register_buffer("initial", None)
         self.readout = nn.Linear(core.hidden_size, classes, dtype=next(core.parameters()).dtype)
         with torch.no_grad():
             nn.init.xavier_uniform_(self.readout.weight, generator=generator)
@@ -36,8 +38,15 @@ class Recurrent(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "trials steps K"]) -> Float[Tensor, "trials steps classes"]:
         """The logits of each step, in the precision of the parameters."""
-        states, _ = self.core(inputs.transpose(0, 1).to(self.readout.weight))
+        states, _ = self.read(inputs)
         return self.readout(states).transpose(0, 1)
+
+    def read(self, inputs: Float[Tensor, "trials steps K"]) -> tuple[Tensor, Tensor]:
+        """The core's states while it reads, (steps, trials, d), and its last one, as torch returns them."""
+        rows = inputs.transpose(0, 1).to(self.readout.weight)
+        if self.initial is None:
+            return self.core(rows)
+        return self.core(rows, self.initial.expand(1, rows.shape[1], -1).contiguous())
 
     def under(self, constant: Float[Tensor, " K"]) -> Callable[[Tensor], Tensor]:
         """The map h_t -> h_{t+1} under a constant input, in float64: an autonomous system, for ``dynamics``."""
@@ -81,7 +90,7 @@ class Recurrent(nn.Module):
     ) -> Float[Tensor, "{steps} trials d"]:
         """The states at ``steps`` steps under a constant input, after what has been shown, in float64."""
         step, states = self.under(constant), []
-        state = self.core(shown.transpose(0, 1).to(self.readout.weight))[1][0].double()
+        state = self.read(shown)[1][0].double()
         for _ in range(steps):
             state = step(state)
             states.append(state)
@@ -107,10 +116,10 @@ class Interrupted(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "trials steps K"]) -> Float[Tensor, "trials steps classes"]:
         """The logits of each step, in the precision of the parameters."""
-        readout, core = self.network.readout, self.network.core
-        before, after = inputs.transpose(0, 1).to(readout.weight).tensor_split([self.at])
-        early, state = core(before)
-        late, _ = core(after, self.interrupted(state))
+        readout = self.network.readout
+        before, after = inputs.tensor_split([self.at], 1)
+        early, state = self.network.read(before)
+        late, _ = self.network.core(after.transpose(0, 1).to(readout.weight), self.interrupted(state))
         return readout(torch.cat([early, late])).transpose(0, 1)
 
     def interrupted(self, state: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
