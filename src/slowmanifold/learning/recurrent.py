@@ -22,8 +22,8 @@ class Recurrent(nn.Module):
 
         h_t = core(u_t, h_{t-1}),   h_0 = initial,      logits_t = W_out h_t + b_out
 
-    ``initial`` is a fixed state, not trained, or ``None``: zero. ``core`` is torch's ``RNN`` or ``GRU`` (one layer, time
-    first) or a :class:`CoRNN`. W_out has Glorot's uniform distribution, b_out is zero.
+    ``initial`` is a fixed state, not trained, or ``None``: zero. ``core`` is torch's ``RNN`` or ``GRU`` (one layer,
+    time first) or a :class:`CoRNN`. W_out has Glorot's uniform distribution, b_out is zero.
     Source: Park, slides, "Application". Used in: long_memory.
     """
 
