@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from slowmanifold.dynamics.circles import Circle, invariant_circles
-from slowmanifold.dynamics.fixed_points import FixedPoints, find_fixed_points, relu_fixed_points
+from slowmanifold.dynamics.fixed_points import FixedPoints, Stability, find_fixed_points, relu_fixed_points
 from slowmanifold.dynamics.perturbation import linear, perturbed
 from slowmanifold.networks.ring import (
     HeadDirectionRing,
@@ -106,6 +107,47 @@ def test_a_circle_needs_as_many_saddles_as_sinks():
     connected = circles.kind == Circle.CONNECTED
     assert 0 < connected.sum() < 8
     assert torch.equal(sinks[connected], saddles[connected])
+
+
+def test_a_network_without_sinks_and_saddles_goes_round_however_far_from_the_cycle_it_starts():
+    g = torch.Generator().manual_seed(6)
+    network = head_direction_ring(6, 2.4)
+    V = 0.1 * torch.randn(400, 6, 6, generator=g, dtype=torch.float64)
+    found = relu_fixed_points(network.W, network.b, "preactivation", torch.eye(6).double() - V)
+    index_one = (found.eigenvalues.real > 0).sum(-1) == 1
+    free = ~((found.kind == Stability.STABLE) | ((found.kind == Stability.SADDLE) & index_one)).any(-1)
+    V, found = V[free], FixedPoints(found.points[free], found.jacobians[free])
+    assert len(V) > 5
+    corner = ring_of_equilibria(6, 4)[0]
+    circles = invariant_circles(lambda i: perturbed(network.velocity, 1, linear(V[i])), found, ring_plane, corner)
+    assert circles.kind.tolist() == [Circle.CYCLE] * len(V)
+
+    # Runge-Kutta steps, written out; a lap is over when the angle round the one fixed point is what it was.
+    centre = found.points[found.kind != Stability.NONE].numpy()
+    assert len(centre) == len(V)
+    h, dt = np.repeat(corner.numpy()[None], len(V), 0), 0.1
+    W, V = network.W.numpy(), V.numpy()
+    around = np.exp(2j * np.pi * np.arange(6) / 6)
+
+    def velocity(h):
+        return -h + np.maximum(h, 0) @ W.T + network.b.numpy() + np.einsum("nij,nj->ni", V, h)
+
+    states = [h]
+    for _ in range(6000):
+        a = velocity(h)
+        b = velocity(h + dt / 2 * a)
+        c = velocity(h + dt / 2 * b)
+        h = h + dt / 6 * (a + 2 * b + 2 * c + velocity(h + dt * c))
+        states.append(h)
+    states = np.stack(states)
+    angle = np.unwrap(np.angle((states - centre) @ around), axis=0)
+    for k, period in enumerate(circles.period.tolist()):
+        sense = np.sign(angle[-1, k])
+        clock = sense * (angle[:, k] - angle[0, k])
+        turns = 2 * np.pi * (clock[-1] // (2 * np.pi) - np.arange(2))
+        assert turns[1] > 0
+        ends = np.interp(turns, clock[clock.argmin() :], dt * np.arange(clock.argmin(), 6001))
+        assert sense * (ends[0] - ends[1]) == pytest.approx(period, rel=5e-3)
 
 
 def test_each_system_may_have_a_start_and_a_radius_of_its_own():

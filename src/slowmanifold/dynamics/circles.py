@@ -25,10 +25,11 @@ _APART = 0.1  # ... but no further than this part of the way to the next fixed p
 _GROWTH = 0.5  # a step is at most this part of the way from the saddle
 _BEND = 0.1  # a step is good if over it the field departs from linearity by less than this part of the speed
 _STEPS = 600  # of a connecting orbit
-_LAPS = 900  # steps in which a limit cycle has to be found
+_LAPS = 2000  # steps in which a limit cycle has to be found
 _GAMMA = 1 - 0.5**0.5  # makes the Rosenbrock method L-stable
 _LAP = 211  # points on a limit cycle that is returned
 _CLOSED = 1e-2  # a cycle comes back to where it was by this part of the radius, a circle's sweeps add up to 2 pi
+_SETTLED = 1e-3  # an orbit has come to its cycle if it starts two laps in a row as near as this, likewise
 _INVARIANT = 0.02  # largest residual of what is returned as a circle
 
 
@@ -67,17 +68,18 @@ def invariant_circles(
 ) -> InvariantCircles:
     """The attracting invariant circle of each of n systems, or that there is none.
 
-    ``found`` holds all fixed points of each system, (n, k, d); ``plane`` maps states (..., d) to a plane (..., 2) about
-    whose origin the circles wind; ``start`` is a state on or near the circle of each system, or one for all, whose
-    distance from that origin is taken for the radius. ``family`` gives the fields, say
+    ``found`` holds all fixed points of each system, (n, k, d); ``plane`` maps states (..., d) linearly to a plane
+    (..., 2), in which the circles wind about the one fixed point with two unstable directions or more, or about the
+    origin where there is not exactly one; ``start`` is a state on or near the circle of each system, or one for all,
+    whose distance from the origin is taken for the radius. ``family`` gives the fields, say
     ``lambda i: perturbed(f, 1, linear(V[i]))``.
 
     A circle is *connected* if both branches of each saddle (with one unstable direction) end in a sink, each sink is
     the end of one branch that turns anticlockwise and one that turns clockwise, and all turn by 2 pi together. A
-    system without sinks and saddles has a *cycle* if the orbit of ``start`` winds round and closes on itself. Orbits
-    are followed by an L-stable Rosenbrock method of order 2, in steps of 3% of the radius: there are no more of them
-    the slower the flow is. A connected circle has a ``residual`` of at most 0.02 (where the flow across it attracts at
-    rate 1, that is the distance from an orbit, in radii); a system in which it is larger is ``UNDECIDED``.
+    system without sinks and saddles has a *cycle* if the orbit of ``start`` winds round and, in the end, closes on
+    itself. Orbits are followed by an L-stable Rosenbrock method of order 2, in steps of 3% of the radius: there are no
+    more of them the slower the flow is. A connected circle has a ``residual`` of at most 0.02 (where the flow across it
+    attracts at rate 1, that is the distance from an orbit, in radii); a system in which it is larger is ``UNDECIDED``.
 
     Raises ``ValueError`` for fixed points of other shapes and for a start in the origin of the plane.
     Source: Verwer et al., SIAM J. Sci. Comput. 20 (1999) 1456. Used in: rings.
@@ -98,6 +100,9 @@ def invariant_circles(
     stable = found.kind == Stability.STABLE
     saddle = (found.kind == Stability.SADDLE) & ((found.eigenvalues.real > 0).sum(-1) == 1)
     points = found.points.masked_fill((found.kind == Stability.NONE).unsqueeze(-1), torch.inf)
+    inner = (found.eigenvalues.real > 0).sum(-1) > 1
+    middle = plane(found.points.masked_fill(~inner.unsqueeze(-1), 0)).sum(1)
+    middle = middle.where((inner.sum(-1) == 1).unsqueeze(-1), 0)
     apart = torch.cdist(points, points).nan_to_num(torch.inf) + torch.diag(torch.full(points.shape[1:2], torch.inf))
     apart = _APART * apart.amin(-1) / radius.unsqueeze(-1)
     system, number = saddle.nonzero().unbind(-1)
@@ -129,7 +134,7 @@ def invariant_circles(
         stride=_STRIDE * radius[both],
         steps=_STEPS,
     )
-    sweep = _unwrapped(plane(orbits))[-1].view(-1, 2)
+    sweep = _unwrapped(plane(orbits) - middle[both])[-1].view(-1, 2)
     order = sweep.argsort(-1, descending=True)
     orbits, ends = orbits.movedim(0, 1).unflatten(0, (-1, 2)), ends.view(-1, 2)
     residual = _residual(orbits, velocities.movedim(0, 1).unflatten(0, (-1, 2))) / radius[system].unsqueeze(-1)
@@ -146,7 +151,7 @@ def invariant_circles(
     kind[system[((ends < 0) | ~(residual <= _INVARIANT)).any(-1)]] = Circle.UNDECIDED
 
     free = (~(stable | saddle).any(-1)).nonzero().squeeze(-1)
-    laps, period = _laps(family, free, plane, start[free], _STRIDE * radius[free])
+    laps, period = _laps(family, free, plane, middle[free], start[free], _STRIDE * radius[free])
     kind[free] = torch.where(period.isnan(), Circle.NONE, Circle.CYCLE)
     periods = torch.full((len(points),), torch.nan, dtype=sweep.dtype)
     periods[free] = period
@@ -208,20 +213,35 @@ def _laps(
     family: Family,
     system: Int[Tensor, " m"],
     plane: Callable[[Tensor], Tensor],
+    middle: Float[Tensor, "m 2"],
     start: Float[Tensor, "m d"],
     stride: Float[Tensor, " m"],
 ) -> tuple[Float[Tensor, "m T d"], Float[Tensor, " m"]]:
-    """The last lap of each orbit of ``start``, and its time: negative if clockwise, NaN if it does not close."""
+    """The last lap of each orbit of ``start``, and its time: negative if clockwise, NaN if it does not close.
+
+    An orbit is followed until the transient from ``start`` is over: the last two laps begin and end in one place.
+    """
     m, samples = len(system), torch.linspace(0, 2 * torch.pi, _LAP)
-    angle = start.new_zeros(m)
+    angle, laps, passed = start.new_zeros(m), start.new_zeros(m), start.clone()
+    moved = torch.full_like(angle, torch.inf)  # from the beginning of a lap to its end
 
     def arrived(which: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        angle[which] += _unwrapped(plane(torch.stack([before, after])))[-1]
-        return torch.where(angle[which].abs() > 4.1 * torch.pi, 0, -1)
+        old, new = angle[which], angle[which] + _unwrapped(plane(torch.stack([before, after])) - middle[which])[-1]
+        angle[which] = new
+        ahead = 2 * torch.pi * (laps[which] + 1)
+        complete = new.abs() >= ahead
+        part = ((ahead - old.abs()) / (new.abs() - old.abs())).unsqueeze(-1)
+        place = before + part * (after - before)
+        change = (place - passed[which]).norm(dim=-1)
+        there = complete & (torch.maximum(change, moved[which]) < _SETTLED * stride[which] / _STRIDE)
+        laps[which] += complete
+        moved[which] = change.where(complete, moved[which])
+        passed[which] = place.where(complete.unsqueeze(-1), passed[which])
+        return torch.where(there, 0, -1)
 
     nowhere = torch.full_like(start, torch.inf)
     orbits, _, times, _ = _follow(family, system, start, arrived, nowhere, stride, _LAPS)
-    angle = _unwrapped(plane(orbits)).nan_to_num(0)
+    angle = _unwrapped(plane(orbits) - middle).nan_to_num(0)
     sense = torch.sign(angle[-1])
     # The angle so far, as an increasing clock: only where it goes forward is the orbit a function of it.
     clock = (angle * sense).cummax(0).values
@@ -240,7 +260,8 @@ def _laps(
     x, t = at(orbits), at(times)
     last, before = x[_LAP - 1 :], x[:_LAP]
     closed = (last - before).norm(dim=-1).amax(0) < _CLOSED * stride / _STRIDE
-    closed &= (turned > 4 * torch.pi) & ~(clock > angle * sense + 1e-6).any(0)
+    back = (clock > angle * sense + 1e-6) & (clock > turned - 4 * torch.pi)
+    closed &= (turned > 4 * torch.pi) & ~back.any(0)
     period = torch.where(closed, sense * (t[-1] - t[_LAP - 1]), torch.nan)
     return last.movedim(0, 1), period
 
