@@ -218,7 +218,7 @@ def as_text(value: float | bool, within: float | None = None) -> str:
 
 def row(record: Record, value: float | bool, verdict: str) -> str:
     """The HTML row that a page shows for a measured claim."""
-    numbers = [("derived" if record.ours else "paper", str(record.expectation))]
+    numbers = [("expected" if record.ours else "paper", str(record.expectation))]
     if record.instead is not None:
         numbers.append(("we find", str(record.instead)))
     terms = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in numbers)
