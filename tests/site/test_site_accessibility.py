@@ -111,7 +111,7 @@ def test_the_first_stop_skips_to_the_content(browser: Browser, site: Path) -> No
         shown.wait_for_url("**#main-content")
         assert shown.url.endswith("#main-content")
         # The way from there to the filters is short, and they work without a mouse.
-        for key in ("paper", "chapter", "status"):
+        for key in ("paper", "chapter", "said", "status"):
             stop = tab_to(shown, "SELECT", 20)
             assert key in stop["label"]
             assert stop["inside"]
